@@ -1,0 +1,84 @@
+"""What holds between the lines of a bundle: reader and writer ask the same object (SPEC R36, R45, R46, R51 to R57)."""
+
+from __future__ import annotations
+
+from .errors import OrderError, RecordError
+from .forms import shown
+from .records import Change, Header, ObjectRecord
+
+__all__ = ["BundleRules"]
+
+
+class BundleRules:
+    """Follows one bundle: `accept` each record in its order, then `finish`.
+
+    A record that `accept` refuses is not counted, and the next one is judged as if it had not been.
+    """
+
+    def __init__(self, header: Header) -> None:
+        self._node = header.node.id
+        self._last = header.start.seq
+        self._first, self._end = header.start.seq + 1, header.end.seq
+        self._end_date = header.end.date
+        self._only = None if header.only is None else frozenset(header.only)
+        self._history = header.mode == "history"
+        self._gapless = self._history and header.only is None
+        self._fields = {label: frozenset({*info.fields, *info.relations}) for label, info in header.models.items()}
+        self._links = {label: frozenset(info.links) for label, info in header.models.items()}
+        self.records = 0
+
+    def accept(self, record: Change | ObjectRecord) -> None:
+        """Take the next record. Raises OrderError or RecordError."""
+        fields = self._fields.get(record.model)
+        if fields is None:
+            raise RecordError(f"the model {shown(record.model)} is not in the header", rule="R51")
+        if type(record) is Change:
+            self._check_origin(record)
+            if record.origin is None:
+                # A relayed change may carry fields that the relaying node itself does not know.
+                self._check_names(record, fields)
+            self._check_position(record)
+            self._last = record.seq
+        else:
+            self._check_names(record, fields)
+        self.records += 1
+
+    def finish(self, records: int) -> None:
+        """Check at the end that everything came that was announced; `records` is the trailer's. Raises OrderError."""
+        if self._gapless and self._last != self._end:
+            raise OrderError(f"the changes end at {self._last}, the header says {self._end}", rule="R53")
+        if records != self.records:
+            raise OrderError(f"the number of records is {self.records}, the trailer says {records}", rule="R57")
+
+    def _check_origin(self, change: Change) -> None:
+        origin = change.origin
+        if origin is not None and origin.node == self._node:
+            raise RecordError("a change of the node itself has an origin", rule="R45")
+        if change.base_node is not None and change.base_node == (self._node if origin is None else origin.node):
+            raise RecordError("base_node is the node of the change itself", rule="R46")
+
+    def _check_names(self, record: Change | ObjectRecord, fields: frozenset[str]) -> None:
+        if record.fields is not None and not record.fields.keys() <= fields:
+            name = min(record.fields.keys() - fields)
+            raise RecordError(f"the field {shown(name)} of {shown(record.model)} is not in the header", rule="R52")
+        if record.refs and not record.refs.keys() <= fields:
+            name = min(record.refs.keys() - fields)
+            raise RecordError(f"the reference {shown(name)} of {shown(record.model)} is not in the header", rule="R52")
+        link = record.field if type(record) is Change else None
+        if link is not None and link not in self._links[record.model]:
+            raise RecordError(f"the link {shown(link)} of {shown(record.model)} is not in the header", rule="R52")
+
+    def _check_position(self, change: Change) -> None:
+        seq = change.seq
+        if self._only is not None and change.model not in self._only:
+            raise OrderError(f"the model {shown(change.model)} is not in only", rule="R54")
+        if self._gapless:
+            if seq != self._last + 1:
+                raise OrderError(f"seq is {seq}, expected {self._last + 1}", rule="R53")
+        elif self._history and seq <= self._last:
+            raise OrderError(f"seq is {seq} after {self._last}, not ascending", rule="R54")
+        if not self._first <= seq <= self._end:
+            rule = "R53" if self._gapless else "R54" if self._history else "R55"
+            raise OrderError(f"seq is {seq}, outside the range {self._first} to {self._end}", rule=rule)
+        if self._gapless and seq == self._end and change.date != self._end_date:
+            raise OrderError(f"the last change is of {change.date}, the header says {self._end_date}", rule="R56")

@@ -1,0 +1,1 @@
+"""The file format. These tests need neither Django nor a database."""
