@@ -1,0 +1,69 @@
+"""Records every change of the tracked models, and carries the changes to other deployments of the same project.
+
+A map, in the order in which one change travels::
+
+    capture     notices what the ORM writes (with deletions and links) ─┐
+    changelog   one row a change, in the same transaction
+    seal        gives pending changes their position and date
+    portable    local primary keys → ids and natural keys
+    exporting   a range of the log → a bundle (a file; see changelog_format and SPEC.md)
+    importing   a bundle, verified, chunk by chunk:
+      checkpoints   what is known here already; gaps and forks
+      resolving     ids and natural keys → our rows
+      plan          who wins, what to write; writes nothing
+      apply         writes; decides nothing
+      recording     records verbatim, references, versions, conflicts, what is held
+
+Below them: registry (what is tracked), serialize and values (what a state looks like), naturalkeys, references,
+versions, pks, tables (bulk SQL), nodes, models, conf.
+
+The names below can be imported from here before the app registry is ready.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from synchro.exporting import ExportReport, export_bundle
+    from synchro.importing import ImportReport, import_bundle, import_bundles
+    from synchro.managers import NaturalKeyModel, NaturalManager
+    from synchro.pause import DisableSynchroLog, disable_synchro_log
+    from synchro.reset import reset_synchro
+
+_WHERE = {
+    "DisableSynchroLog": "synchro.pause",
+    "ExportReport": "synchro.exporting",
+    "ImportReport": "synchro.importing",
+    "NaturalKeyModel": "synchro.managers",
+    "NaturalManager": "synchro.managers",
+    "disable_synchro_log": "synchro.pause",
+    "export_bundle": "synchro.exporting",
+    "import_bundle": "synchro.importing",
+    "import_bundles": "synchro.importing",
+    "reset_synchro": "synchro.reset",
+}
+
+__all__ = [
+    "DisableSynchroLog",
+    "ExportReport",
+    "ImportReport",
+    "NaturalKeyModel",
+    "NaturalManager",
+    "disable_synchro_log",
+    "export_bundle",
+    "import_bundle",
+    "import_bundles",
+    "reset_synchro",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -1,0 +1,33 @@
+"""The app: starts capturing when the models are ready."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.apps import AppConfig
+from django.utils.translation import gettext_lazy as _
+
+
+class SynchroConfig(AppConfig):
+    """Connects what captures changes, and the checks, once the models are ready."""
+
+    name = "synchro"
+    verbose_name = _("Synchro")
+    default_auto_field = "django.db.models.BigAutoField"
+
+    def ready(self) -> None:
+        from dbsettings.signals import setting_changed as option_changed
+        from django.core.signals import setting_changed
+        from django.db.models.signals import post_migrate
+
+        from synchro import capture, checks, registry, synchronizing, tables  # noqa: F401  checks register themselves
+
+        def settings_changed(*, setting: str, **_kwargs: Any) -> None:
+            if setting.startswith("SYNCHRO_") or setting == "INSTALLED_APPS":
+                registry.clear_caches()
+                capture.connect()
+
+        setting_changed.connect(settings_changed, weak=False, dispatch_uid="synchro-settings")
+        post_migrate.connect(tables.forget_existing, dispatch_uid="synchro-tables")
+        option_changed.connect(synchronizing.last_check_changed, dispatch_uid="synchro-last-check")
+        capture.connect()

@@ -1,0 +1,163 @@
+"""Writing to and reading from this node's log.
+
+A change is logged by one INSERT in the transaction of the change itself; :mod:`synchro.seal` gives it its position
+later.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from django.db import connections, models
+
+from synchro import pks, registry, serialize, tables
+from synchro.errors import UnloggableValueError
+from synchro.models import PK_LENGTH, Action, ChangeLog
+from synchro.pause import is_paused
+from synchro.registry import ModelSpec, spec
+
+
+class Entry(NamedTuple):
+    """One row to be logged: the columns of ``ChangeLog`` in the order in which they are inserted."""
+
+    model: str
+    root: str
+    pk_text: str
+    link: str
+    action: str
+    captured: int
+    payload: str
+
+
+_FIELDS = tables.columns(ChangeLog, "model", "root", "pk_text", "link", "action", "captured", "payload", "imported")
+_insert_sql: dict[str, str] = {}
+
+
+def available(using: str) -> bool:
+    """Whether database *using* has synchro's tables; without them nothing is logged there."""
+    return tables.exists(ChangeLog, using)
+
+
+def logs(using: str) -> bool:
+    """Whether what is changed now, in this context, is to be logged in database *using*."""
+    return not is_paused() and available(using)
+
+
+def now() -> int:
+    """The time of this machine in microseconds since 1970 UTC."""
+    return time.time_ns() // 1000
+
+
+def append(entry: Entry, using: str) -> None:
+    """Log one change. Raw SQL, cached: a fifth of the cost of ``ChangeLog.objects.create()``."""
+    connection = connections[using]
+    sql = _insert_sql.get(connection.vendor)
+    if sql is None:
+        quote = connection.ops.quote_name
+        columns = ", ".join(tables.quoted(field, using) for field in _FIELDS)
+        marks = ", ".join(["%s"] * len(_FIELDS))
+        sql = f"INSERT INTO {quote(ChangeLog._meta.db_table)} ({columns}) VALUES ({marks})"  # noqa: S608  constants
+        _insert_sql[connection.vendor] = sql
+    with connection.cursor() as cursor:
+        cursor.execute(sql, (*entry, False))
+
+
+def append_many(entries: Iterable[Entry], using: str, *, resolution: bool = False) -> None:
+    """Log several changes in the order given; *resolution*: they decide conflicts against the order of dates."""
+    fields = [*_FIELDS, *tables.columns(ChangeLog, "resolution")]
+    tables.insert_many(ChangeLog, fields, ((*entry, False, resolution) for entry in entries), using)
+
+
+def state_entry(model_spec: ModelSpec, pk: Any, action: Action, state: serialize.State) -> Entry:
+    """The entry for an object's whole state after *action* (before it, for a deletion)."""
+    try:
+        payload = orjson.dumps(state).decode()
+    except (TypeError, ValueError) as error:
+        message = f"{model_spec.label} {pk!r} cannot be logged: {error}"
+        raise UnloggableValueError(message) from error
+    return Entry(model_spec.label, model_spec.root_label, _pk_text(model_spec, pk), "", action.value, now(), payload)
+
+
+def link_entry(
+    source: ModelSpec, source_pk: Any, field: models.ManyToManyField[Any, Any], target_pk: Any, action: Action
+) -> Entry:
+    """The entry for one m2m link of *source*, the model that declares *field*."""
+    target = spec(field.related_model)
+    link = f"{field.name}:{_pk_text(target, target_pk)}"
+    return Entry(source.label, source.label, _pk_text(source, source_pk), link, action.value, now(), "")
+
+
+def _pk_text(model_spec: ModelSpec, pk: Any) -> str:
+    text = pks.to_text(model_spec.model, pk)
+    if len(text) > PK_LENGTH:
+        message = (
+            f"{model_spec.label} {text[:40]}… cannot be logged: its primary key is longer than {PK_LENGTH} characters"
+        )
+        raise UnloggableValueError(message)
+    return text
+
+
+def log_rows(
+    model_spec: ModelSpec, pk_values: Iterable[Any], action: Action, using: str, *, resolution: bool = False
+) -> list[Any]:
+    """Log the rows that exist among *pk_values* as they stand now; the primary keys that were found, as rows hold them.
+
+    For changes that announced nothing: a row never logged that a logged one points to, referrers that ``SET_NULL``
+    changed, a decision between two versions.
+    """
+    logged: list[Any] = []
+    wanted = [pks.converted(model_spec.model, pk) for pk in pk_values]
+    for part in serialize.chunks(list(dict.fromkeys(wanted))):
+        states = serialize.row_states(model_spec, part, using)
+        found = [pk for pk in part if pk in states]
+        entries = (state_entry(model_spec, pk, action, states[pk]) for pk in found)
+        append_many(entries, using, resolution=resolution)
+        logged.extend(found)
+    return logged
+
+
+def log_objects(model_spec: ModelSpec, pk_values: Iterable[Any], action: Action, using: str) -> list[Any]:
+    """As :func:`log_rows`, but a parent's row that is part of tracked multi-table children is logged as these.
+
+    *model_spec* may be a parent that is not tracked itself: then only its children are logged.
+    """
+    wanted = [pks.converted(model_spec.model, pk) for pk in pk_values]
+    covered: dict[Any, list[type[models.Model]]] = defaultdict(list)
+    for child in registry.descendants(model_spec.model):  # the most derived ones first
+        rest = [pk for pk in wanted if not any(issubclass(seen, child) for seen in covered.get(pk, ()))]
+        own = _pks_of_child(model_spec, spec(child), rest, using)
+        logged = set(log_rows(spec(child), own.values(), action, using))
+        for pk, own_pk in own.items():
+            if own_pk in logged:
+                covered[pk].append(child)
+    if registry.is_tracked(model_spec.model):
+        rest = [pk for pk in wanted if pk not in covered]
+        return [*covered, *log_rows(model_spec, rest, action, using)]
+    return list(covered)
+
+
+def _pks_of_child(parent: ModelSpec, child: ModelSpec, pk_values: Sequence[Any], using: str) -> dict[Any, Any]:
+    """Primary key of the parent → that of the child: the same, unless it is not the child's first parent."""
+    if parent.root is child.root:
+        return {pk: pk for pk in pk_values}
+    name = parent.model._meta.pk.name
+    rows = serialize.rows(child, using).filter(**{f"{name}__in": pk_values})
+    return dict(rows.values_list(name, "pk"))
+
+
+def pending(using: str) -> models.QuerySet[ChangeLog]:
+    """The changes without a position, oldest first."""
+    return ChangeLog.objects.using(using).filter(log__isnull=True).order_by("pk")
+
+
+def last_states(entries: Sequence[int], using: str) -> dict[int, serialize.State]:
+    """``ChangeLog`` id → logged state, of the changes made here among *entries* that hold one."""
+    found: dict[int, serialize.State] = {}
+    for part in serialize.chunks(entries):
+        rows = ChangeLog.objects.using(using).filter(pk__in=part, imported=False, link="").exclude(payload="")
+        found.update((pk, orjson.loads(payload)) for pk, payload in rows.values_list("pk", "payload"))
+    return found

@@ -1,0 +1,161 @@
+"""Which changes of a bundle are known here, and whether it joins on to what was imported before.
+
+A change is known by ``(origin, position there, date)``. Known positions are kept as ranges for ever; the same position
+with another date is a fork: the sender was restored from a backup, or copied.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from django.utils import timezone
+
+from changelog_format import Change, Header
+from changelog_format.dates import format_date, parse_date
+from synchro import nodes, serialize
+from synchro.errors import ForkError, GapError
+from synchro.intervals import Intervals
+from synchro.models import ChangeLog, KnownRange, Node
+
+if TYPE_CHECKING:
+    from synchro.plan import Incoming
+
+
+def check_own(header: Header, node: Node | None, using: str) -> None:
+    """Refuse a bundle of this deployment's own (``ForkError``) that holds changes which its log does not have."""
+    if node is None or header.node.id != node.ident:
+        return
+    end = header.end
+    date = ChangeLog.objects.using(using).filter(log=node, seq=end.seq).values_list("date", flat=True).first()
+    if end.seq > node.seq or (date is not None and end.date is not None and parse_date(end.date) != date):
+        raise ForkError(
+            f"This bundle was written by this deployment ({node.ident}), up to position {end.seq} of {end.date}; "
+            f"its log ends at {node.seq} and has no such change: the database was restored from a backup.",
+            hint="Nothing was imported. What was changed since the backup is in the bundles that were written since.",
+        )
+
+
+class Checkpoints:
+    """What is known of the nodes whose changes one bundle carries."""
+
+    def __init__(self, header: Header, node: Node | None, using: str) -> None:
+        self._header = header
+        self._node = node
+        self._using = using
+        peer = Node.objects.using(using).filter(ident=header.node.id).first()
+        self.peer = peer or Node(ident=header.node.id, name=header.node.name[:64])
+        self._known: dict[str, Intervals] = {}
+        self._touched: set[str] = set()
+        self._own = nodes.own_idents(using)
+        self._gap = False
+
+    def check(self, *, allow_gap: bool) -> None:
+        """Refuse a bundle that does not join on to the checkpoint (``GapError``) or contradicts it (``ForkError``)."""
+        header, taken = self._header, self.peer.taken_seq
+        self._gap = header.start.seq > taken
+        if self._gap and not allow_gap:
+            raise GapError(
+                f"The changes {taken + 1} to {header.start.seq} of {header.node.id} are missing: "
+                "this bundle begins after them.",
+                hint=(
+                    f"Import the bundles in between first, or have them written again with "
+                    f"`synchro_export --since {taken} --until {header.start.seq}` at {header.node.name}. "
+                    "`--allow-gap` takes this one without them."
+                ),
+            )
+        date = self.peer.taken_date
+        for position in (header.start, header.end):
+            if (
+                position.seq == taken
+                and position.date is not None
+                and date is not None
+                and parse_date(position.date) != date
+            ):
+                raise self._fork(header.node.id, taken, position.date, date)
+
+    @staticmethod
+    def _fork(origin: str, seq: int, theirs: str, ours: int) -> ForkError:
+        return ForkError(
+            f"Position {seq} of {origin} is dated {theirs} in this bundle, and {format_date(ours)} here: "
+            "two different changes claim one position.",
+            hint="The sender was restored from a backup or copied. Nothing was imported.",
+        )
+
+    def unknown(self, batch: Sequence[Incoming]) -> tuple[list[Incoming], int]:
+        """The changes of *batch* that are new here (and its object records), and how many were known."""
+        by_origin: dict[str, list[Incoming]] = defaultdict(list)
+        for change in batch:
+            if isinstance(change.record, Change):
+                by_origin[change.stamp.node].append(change)
+        known: set[int] = set()
+        for origin, changes in by_origin.items():
+            intervals = self._intervals(origin)
+            old = [change for change in changes if change.origin_seq in intervals]
+            self._check_dates(origin, old)
+            known.update(map(id, old))
+            for change in changes:
+                if id(change) in known:
+                    continue
+                if origin in self._own:
+                    raise ForkError(
+                        f"This bundle has a change that {origin} made at its position {change.origin_seq}, "
+                        "and this database, which is that deployment, does not.",
+                        hint="This database was restored from a backup. Nothing was imported.",
+                    )
+                if change.origin_seq in intervals:  # twice in one bundle
+                    known.add(id(change))
+                    continue
+                intervals.add(change.origin_seq)
+                self._touched.add(origin)
+        fresh = [change for change in batch if id(change) not in known]
+        return fresh, len(known)
+
+    def _intervals(self, origin: str) -> Intervals:
+        found = self._known.get(origin)
+        if found is None:
+            rows = KnownRange.objects.using(self._using).filter(origin__ident=origin)
+            found = Intervals(rows.values_list("first", "last"))
+            if self._node is not None and origin == self._node.ident and self._node.seq:
+                found.add(1, self._node.seq)
+            self._known[origin] = found
+        return found
+
+    def _check_dates(self, origin: str, changes: Sequence[Incoming]) -> None:
+        for part in serialize.chunks([change.origin_seq for change in changes]):
+            rows = ChangeLog.objects.using(self._using).filter(origin__ident=origin, origin_seq__in=part)
+            dates = dict(rows.values_list("origin_seq", "date"))
+            for change in changes:
+                date = dates.get(change.origin_seq)
+                if date is not None and date != change.stamp.date:
+                    raise self._fork(origin, change.origin_seq, format_date(change.stamp.date), date)
+
+    def advance(self, node: Node) -> None:
+        """Everything was taken: move the checkpoint.
+
+        It stays where there is a gap before this bundle, or where the bundle holds only some models.
+        """
+        header, peer = self._header, self.peer
+        peer.heard = timezone.now()
+        peer.name = header.node.name[:64]
+        peer.acked_seq = max(peer.acked_seq, header.acks.get(node.ident, 0))
+        if not self._gap and header.only is None and header.end.seq > peer.taken_seq:
+            peer.taken_seq = header.end.seq
+            peer.taken_date = None if header.end.date is None else parse_date(header.end.date)
+        if header.mode != "history" and header.only is None and not self._gap:
+            # Folded: what is not among the records was superseded by one that is.
+            self._intervals(peer.ident).add(header.start.seq + 1, header.end.seq)
+            self._touched.add(peer.ident)
+        stored = Node.objects.using(self._using).filter(ident=peer.ident).first()
+        peer.pk = stored.pk if stored is not None else None
+        peer.save(using=self._using, force_insert=stored is None)
+        idents = nodes.by_ident(self._touched, self._using)
+        for origin in self._touched:
+            rows = KnownRange.objects.using(self._using).filter(origin=idents[origin])
+            before = {(first, last): pk for pk, first, last in rows.values_list("pk", "first", "last")}
+            after = set(self._known[origin])
+            rows.filter(pk__in=[pk for ends, pk in before.items() if ends not in after]).delete()
+            KnownRange.objects.using(self._using).bulk_create(
+                KnownRange(origin=idents[origin], first=first, last=last) for first, last in sorted(after - set(before))
+            )

@@ -1,0 +1,143 @@
+"""System checks: every misuse of the settings and of models that can be told beforehand, each with an id."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's name
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
+from django.db import connections, models
+
+from synchro import conf, naturalkeys, registry
+from synchro.models import LABEL_LENGTH, PK_LENGTH
+
+_SAVE_TABLE = ("self", "raw", "cls", "force_insert", "force_update", "using", "update_fields")
+
+
+@register(Tags.models)
+def check_synchro(**_kwargs: Any) -> list[CheckMessage]:
+    """All checks of this app; those of the models only when the settings make sense."""
+    found = [*_settings_messages()]
+    if not any(message.is_serious() for message in found):
+        found += [*_model_messages()]
+    return found
+
+
+def _settings_messages() -> Iterator[CheckMessage]:
+    readers: tuple[tuple[str, Callable[[], object]], ...] = (
+        ("synchro.E001", registry.tracked),
+        ("synchro.E002", conf.node_name),
+        ("synchro.E003", conf.conflict_policies),
+        ("synchro.E004", conf.skip_fields),
+        ("synchro.E005", conf.natural_keys),
+        ("synchro.E006", conf.apply_modes),
+    )
+    for ident, read in readers:
+        try:
+            read()
+        except ImproperlyConfigured as error:
+            yield Error(str(error), id=ident)
+    if not getattr(settings, "SYNCHRO_NODE", None):
+        yield Warning(
+            "SYNCHRO_NODE is not set.",
+            hint="Name each deployment differently in its settings: a copied database is recognised by it.",
+            id="synchro.W001",
+        )
+    remote = getattr(settings, "SYNCHRO_REMOTE", None)
+    if remote is not None and remote not in connections:
+        yield Error(f"SYNCHRO_REMOTE is {remote!r}, but DATABASES has no such alias.", id="synchro.E007")
+    if not getattr(settings, "SYNCHRO_MODELS", None):
+        yield Warning("SYNCHRO_MODELS is empty: nothing is tracked.", id="synchro.W002")
+    if not apps.is_installed("dbsettings"):
+        yield Error("synchro needs 'dbsettings' in INSTALLED_APPS.", id="synchro.E008")
+    by_label: tuple[tuple[str, Callable[[], Mapping[str, object]]], ...] = (
+        ("SYNCHRO_SKIP_FIELDS", conf.skip_fields),
+        ("SYNCHRO_NATURAL_KEYS", conf.natural_keys),
+        ("SYNCHRO_CONFLICT", conf.conflict_policies),
+        ("SYNCHRO_APPLY", conf.apply_modes),
+    )
+    for name, labels in by_label:
+        try:
+            unknown = [label for label in labels() if label and registry.by_label(label) is None]
+        except ImproperlyConfigured:
+            continue
+        for label in unknown:
+            yield Error(
+                f"{name} names {label!r}, which is no installed model (write 'app_label.model').", id="synchro.E009"
+            )
+    # What synchro.capture wraps; the stubs leave it out.
+    save_table: Callable[..., object] = models.Model._save_table  # type: ignore[attr-defined]  # noqa: SLF001
+    if tuple(inspect.signature(save_table).parameters) != _SAVE_TABLE:
+        yield Error(
+            "This version of Django saves objects in a way that synchro does not know, so changes would go unlogged.",
+            hint="Use a supported version of Django, or a newer django-synchro.",
+            id="synchro.E010",
+        )
+
+
+def _model_messages() -> Iterator[CheckMessage]:
+    for model in sorted(registry.tracked(), key=lambda each: each._meta.label_lower):
+        yield from _of_model(model)
+    yield from _natural_keys()
+    yield from _unmanaged()
+    database_cascades = tuple(
+        getattr(models, name) for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT") if hasattr(models, name)
+    )
+    for model in registry.tracked():
+        for field in model._meta.local_concrete_fields:
+            if isinstance(field, models.ForeignKey) and field.remote_field.on_delete in database_cascades:
+                yield Warning(
+                    f"{model._meta.label}.{field.name} leaves deletions to the database, which tells nobody.",
+                    hint=f"Rows of {model._meta.label} that it deletes or changes are not logged.",
+                    obj=model,
+                    id="synchro.W003",
+                )
+
+
+def _of_model(model: type[models.Model]) -> Iterator[CheckMessage]:
+    options = model._meta
+    if len(options.label_lower) > LABEL_LENGTH:
+        yield Error(
+            f"{options.label}: a tracked model's label has at most {LABEL_LENGTH} characters.",
+            obj=model,
+            id="synchro.E011",
+        )
+    for field in options.pk_fields:
+        if isinstance(field, models.CharField) and (field.max_length or 0) > PK_LENGTH:
+            yield Warning(
+                f"{options.label}: a primary key longer than {PK_LENGTH} characters cannot be logged.",
+                obj=model,
+                id="synchro.W004",
+            )
+    for name in registry.spec(model).skipped:
+        try:
+            options.get_field(name)
+        except FieldDoesNotExist:
+            if not any(field.attname == name for field in options.concrete_fields):
+                yield Error(f"{options.label} has no field {name!r} to skip.", obj=model, id="synchro.E012")
+
+
+def _natural_keys() -> Iterator[CheckMessage]:
+    for label, names in conf.natural_keys().items():
+        model = registry.by_label(label)
+        if model is not None and names and naturalkeys.key_paths(model) is None:
+            reason = naturalkeys.key_spec(model).reason
+            yield Error(f"SYNCHRO_NATURAL_KEYS: {reason}.", obj=model, id="synchro.E013")
+
+
+def _unmanaged() -> Iterator[CheckMessage]:
+    for entry in conf.models():
+        if not isinstance(entry, str):
+            continue
+        for model in registry.app_config(entry).get_models():
+            if not model._meta.managed:
+                yield Warning(
+                    f"{model._meta.label} is not managed by Django (a view, perhaps), so it is not tracked.",
+                    hint="Name it in SYNCHRO_MODELS by itself if its table can be written.",
+                    obj=model,
+                    id="synchro.W005",
+                )

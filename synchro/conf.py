@@ -1,0 +1,163 @@
+"""The settings, read lazily: one typed function each. Misuse is reported by :mod:`synchro.checks`."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, cast
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.db import DEFAULT_DB_ALIAS, connections
+
+Policy = Literal["newest", "local", "incoming", "fail"]
+POLICIES: tuple[Policy, ...] = ("newest", "local", "incoming", "fail")
+
+ApplyMode = Literal["save", "raw"]
+APPLY_MODES: tuple[ApplyMode, ...] = ("save", "raw")
+
+DEFAULT_NODE_NAME = "node"
+NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,54}\Z")
+
+
+def _setting(name: str, default: Any) -> Any:
+    return getattr(settings, name, default)
+
+
+def node_name(using: str = DEFAULT_DB_ALIAS) -> str:
+    """How the deployment that owns database *using* is called.
+
+    ``SYNCHRO_NODE`` names this deployment, which owns the default database. Any other database belongs to somebody else
+    (it is what ``SYNCHRO_REMOTE`` points to) and goes by its alias until it says its own name.
+    """
+    if using != DEFAULT_DB_ALIAS:
+        return re.sub(r"[^A-Za-z0-9._-]", "-", using).lstrip("._-")[:55] or DEFAULT_NODE_NAME
+    name = _setting("SYNCHRO_NODE", None) or DEFAULT_NODE_NAME
+    if not isinstance(name, str) or not NODE_NAME.match(name):
+        message = (
+            f"SYNCHRO_NODE is {name!r}: use 1 to 55 letters, digits, dots, dashes and underscores, "
+            "beginning with a letter or a digit."
+        )
+        raise ImproperlyConfigured(message)
+    return name
+
+
+def models() -> Sequence[Any]:
+    """``SYNCHRO_MODELS`` as it was written; :mod:`synchro.registry` gives it its meaning."""
+    value = _setting("SYNCHRO_MODELS", ()) or ()
+    if not isinstance(value, (str, tuple, list, set, frozenset)):
+        message = f"SYNCHRO_MODELS is {value!r}: write a tuple of apps, or of tuples of an app and its models."
+        raise ImproperlyConfigured(message)
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+def remote() -> str | None:
+    """The database alias in ``SYNCHRO_REMOTE``, or None when there is no REMOTE.
+
+    Warns (``RuntimeWarning``) when the setting is absent; raises ``ImproperlyConfigured`` when it names no database.
+    """
+    if not hasattr(settings, "SYNCHRO_REMOTE"):
+        warnings.warn(
+            "SYNCHRO_REMOTE is not set: changes are logged, but there is no database to synchronize to. "
+            "Set it to None to say that this is meant.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return None
+    alias = _setting("SYNCHRO_REMOTE", None)
+    if alias is None:
+        return None
+    if alias not in connections:
+        message = f"SYNCHRO_REMOTE is {alias!r}, but DATABASES has no such alias."
+        raise ImproperlyConfigured(message)
+    return cast("str", alias)
+
+
+def configured_remote() -> str | None:
+    """The database alias in ``SYNCHRO_REMOTE`` if it names one, without a word about it otherwise."""
+    alias = _setting("SYNCHRO_REMOTE", None)
+    return alias if isinstance(alias, str) and alias in connections else None
+
+
+def _lowered(name: str) -> dict[str, Any]:
+    value = _setting(name, None) or {}
+    if not isinstance(value, Mapping):
+        message = f"{name} must be a mapping of model labels, not {type(value).__name__}."
+        raise ImproperlyConfigured(message)
+    return {str(label).lower(): entry for label, entry in value.items()}
+
+
+def _names(setting: str, label: str, value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return (value,)
+    if not isinstance(value, (tuple, list, set, frozenset)) or not all(isinstance(name, str) for name in value):
+        message = f"{setting} has {value!r} for {label}: write the names of fields."
+        raise ImproperlyConfigured(message)
+    return tuple(value)
+
+
+def skip_fields() -> Mapping[str, tuple[str, ...]]:
+    """``SYNCHRO_SKIP_FIELDS``: model label (lower case) → fields that do not travel, for models one cannot edit."""
+    name = "SYNCHRO_SKIP_FIELDS"
+    return {label: _names(name, label, fields) for label, fields in _lowered(name).items()}
+
+
+def natural_keys() -> Mapping[str, tuple[str, ...] | None]:
+    """``SYNCHRO_NATURAL_KEYS``: model label (lower case) → fields of its natural key, or None for "has none"."""
+    name = "SYNCHRO_NATURAL_KEYS"
+    return {label: None if fields is None else _names(name, label, fields) for label, fields in _lowered(name).items()}
+
+
+def conflict_policies() -> Mapping[str, Policy]:
+    """``SYNCHRO_CONFLICT``: model label (lower case) → policy; the key ``""`` is the default for all models.
+
+    The setting may be a policy name, or a mapping of labels (and ``"*"``) to policy names.
+    """
+    value = _setting("SYNCHRO_CONFLICT", None)
+    if value is None:
+        return {}
+    entries: dict[str, Any] = (
+        {"": value}
+        if isinstance(value, str)
+        else {label.replace("*", ""): policy for label, policy in _lowered("SYNCHRO_CONFLICT").items()}
+    )
+    for policy in entries.values():
+        if policy not in POLICIES:
+            message = f"SYNCHRO_CONFLICT has {policy!r}: use one of {', '.join(POLICIES)}."
+            raise ImproperlyConfigured(message)
+    return entries
+
+
+def apply_mode(label: str) -> ApplyMode:
+    """``SYNCHRO_APPLY`` for the model *label*: ``"save"`` through the model (default) or ``"raw"`` past handlers."""
+    modes = apply_modes()
+    return modes.get(label, modes.get("", "save"))
+
+
+def apply_modes() -> Mapping[str, ApplyMode]:
+    """``SYNCHRO_APPLY``: model label (lower case) → mode; the key ``""`` is the default for all models.
+
+    The setting may be a mode, or a mapping of labels (and ``"*"``) to modes.
+    """
+    value = _setting("SYNCHRO_APPLY", None) or "save"
+    entries: dict[str, Any] = (
+        {"": value}
+        if isinstance(value, str)
+        else {label.replace("*", ""): mode for label, mode in _lowered("SYNCHRO_APPLY").items()}
+    )
+    for mode in entries.values():
+        if mode not in APPLY_MODES:
+            message = f"SYNCHRO_APPLY has {mode!r}: use one of {', '.join(APPLY_MODES)}."
+            raise ImproperlyConfigured(message)
+    return entries
+
+
+def allow_reset() -> bool:
+    """``SYNCHRO_ALLOW_RESET``: whether the admin view offers the reset button (default: yes)."""
+    return bool(_setting("SYNCHRO_ALLOW_RESET", True))
+
+
+def debug() -> bool:
+    """``SYNCHRO_DEBUG``: with ``DEBUG``, let the admin view show the traceback of a failed synchronization."""
+    return bool(_setting("SYNCHRO_DEBUG", False)) and settings.DEBUG

@@ -1,0 +1,65 @@
+"""What can go wrong, apart from a broken file (``changelog_format.BundleError``).
+
+::
+
+SynchroError
+├── ClockError            a clock is set wrong, here or at a sender
+├── ExportError           a bundle could not be written
+├── UnloggableValueError  an object holds a value that no record can carry; also a ValueError
+└── ImportRefusedError    a bundle was not taken; nothing was changed
+    ├── GapError          a bundle in between is missing
+    ├── ForkError         two different changes claim one position
+    ├── ConflictError     a conflict, where the policy is to fail
+    ├── DanglingError     a foreign key that points nowhere would be left behind
+    └── HeldError         a change could not be applied, in a strict import
+"""
+
+from __future__ import annotations
+
+
+class SynchroError(Exception):
+    """Base of all errors of this app. ``hint`` says what to do next, if there is something."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ClockError(SynchroError):
+    """A clock is further in the future than the tolerance allows."""
+
+
+class ExportError(SynchroError):
+    """A bundle could not be written."""
+
+
+class UnloggableValueError(SynchroError, ValueError):
+    """An object holds a value that no record can carry; the text says which. The object's save fails as a whole."""
+
+
+class SynchronizeError(SynchroError):
+    """LOCAL could not be synchronized with REMOTE. Both databases are as they were."""
+
+
+class ImportRefusedError(SynchroError):
+    """A bundle was not taken. The database is as it was."""
+
+
+class GapError(ImportRefusedError):
+    """Changes between what was imported and what the bundle begins with are missing."""
+
+
+class ForkError(ImportRefusedError):
+    """A position that is known here with another date: the sender was restored from a backup or copied."""
+
+
+class ConflictError(ImportRefusedError):
+    """There are conflicts, and the policy is to fail."""
+
+
+class DanglingError(ImportRefusedError):
+    """A foreign key that points nowhere would be left behind."""
+
+
+class HeldError(ImportRefusedError):
+    """Changes that cannot be applied, in a strict import."""

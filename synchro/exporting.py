@@ -1,0 +1,266 @@
+"""Writing a bundle: a range of this node's log, as a file."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import orjson
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db.models import Max
+from django.utils import timezone
+
+from changelog_format import BundleWriter, Header, ModelInfo, NodeInfo, Position, Trailer
+from changelog_format.dates import format_date, parse_date
+from synchro import changelog, nodes, portable, serialize
+from synchro.errors import ExportError
+from synchro.models import Bundle, ChangeLog, Destination, Node, as_datetime, options
+from synchro.options import DEFAULT_LEVEL, MAX_LEVEL
+from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
+from synchro.seal import seal
+from synchro.signals import announce, bundle_exported
+
+DEFAULT_DESTINATION = "default"
+SUFFIX = ".jsonl.zst"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExportReport:
+    """What was written. ``file`` is the path, or "-" for a stream; positions are those of this node's log."""
+
+    bundle: str
+    file: str
+    node: str
+    destination: str
+    from_seq: int
+    to_seq: int
+    records: int
+    objects: int
+    bytes: int
+    sha256: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers as ``--json`` prints them."""
+        return asdict(self)
+
+
+def export_bundle(
+    target: str | Path | BinaryIO | None = None,
+    *,
+    to: str = DEFAULT_DESTINATION,
+    since: int | None = None,
+    until: int | None = None,
+    level: int | None = None,
+    using: str = DEFAULT_DB_ALIAS,
+) -> ExportReport | None:
+    """Write what the destination *to* has not got yet; None (and no file) when that is nothing.
+
+    *target* is a file, a folder (the file is then named by node and range), a binary stream, or None for the current
+    folder. With *since* or *until* the range is the positions after *since* up to *until*, and the destination's
+    position stays. The file appears whole or not at all; only then does the position move. Raises ``ExportError``,
+    ``ClockError``, ``OSError``.
+    """
+    node = seal(using)
+    destination = _destination(node, to, using)
+    start = destination.seq if since is None else since
+    end = node.seq if until is None else min(until, node.seq)
+    if start > node.seq or start < 0:
+        raise ExportError(f"There is no position {start}: the log of {node.ident} ends at {node.seq}.")
+    if since is not None and until is not None and since >= until:
+        raise ExportError(f"There is nothing after position {since} up to {until}.")
+    if start >= end:
+        return None
+    header = _header(node, destination, start, end, using)
+    path = _path(target, node, start, end)
+    translator = Translator(node.ident, using)
+    changes = objects = 0
+    try:
+        # Without a path it is a stream, see _path.
+        with BundleWriter(path or cast("BinaryIO", target), header, level=_level(level)) as writer:
+            for rows in _log(node, start, end, using):
+                for record in translator.records(rows):
+                    writer.write(record)
+                changes += len(rows)
+            trailer = writer.close()
+            size = writer.bytes_written
+    except OSError as error:
+        raise ExportError(
+            f"{path or '-'} could not be written: {error.strerror or error}.",
+            hint="Nothing was marked as exported: run the command again when there is room and permission.",
+        ) from error
+    objects = trailer.records - changes
+    report = ExportReport(
+        bundle=header.bundle,
+        file=str(path) if path is not None else "-",
+        node=node.ident,
+        destination=to,
+        from_seq=start,
+        to_seq=end,
+        records=trailer.records,
+        objects=objects,
+        bytes=size,
+        sha256=trailer.sha256,
+    )
+    _record(node, destination, header, trailer, report, moves=since is None and until is None, using=using)
+    announce(bundle_exported, sender=Bundle, report=report, using=using)
+    return report
+
+
+def _destination(node: Node, name: str, using: str) -> Destination:
+    limit = Destination._meta.get_field("name").max_length or 0
+    if not name or len(name) > limit:
+        raise ExportError(f"A destination's name has 1 to {limit} characters, not {len(name)}.")
+    destination = Destination.objects.using(using).filter(log=node, name=name).first()
+    return destination or Destination(log=node, name=name, seq=node.reset_seq)
+
+
+def _level(level: int | None) -> int:
+    chosen = level if level is not None else options.compression_level or DEFAULT_LEVEL
+    if not 1 <= chosen <= MAX_LEVEL:
+        raise ExportError(f"The compression level is {chosen}; it can be 1 to {MAX_LEVEL}.")
+    return int(chosen)
+
+
+def _path(target: str | Path | BinaryIO | None, node: Node, start: int, end: int) -> Path | None:
+    if target is None:
+        target = Path()
+    if not isinstance(target, (str, Path)):
+        return None
+    path = Path(target)
+    return path / f"{node.ident}-{start + 1:06d}-{end:06d}{SUFFIX}" if path.is_dir() else path
+
+
+def _log(node: Node, start: int, end: int, using: str) -> Iterator[list[LogRow]]:
+    """The sealed rows after *start* up to *end*, by the chunk and without a long-lived cursor."""
+    while start < end:
+        rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end).order_by("seq")
+        part = [LogRow(*row) for row in rows.values_list(*PORTABLE_COLUMNS)[: serialize.CHUNK]]
+        expected = start + len(part)
+        if not part or part[0].seq != start + 1 or part[-1].seq != expected:
+            raise ExportError(
+                f"The log of {node.ident} no longer holds every change after position {start}.",
+                hint="It was reset or pruned. Start the destination anew from a copy of the database.",
+            )
+        yield part
+        start = expected
+
+
+# --- header -----------------------------------------------------------------------------------------------------------
+
+
+def _header(node: Node, destination: Destination, start: int, end: int, using: str) -> Header:
+    sent = Bundle.objects.using(using).filter(
+        direction=Bundle.Direction.SENT, node=node, destination=destination.name, first_seq=start, last_seq=end
+    )
+    fresh = Header(
+        bundle=str(uuid.uuid4()),
+        created=format_date(changelog.now()),
+        node=NodeInfo(id=node.ident, name=nodes.name_of(node, using)),
+        destination=destination.name,
+        start=position(node, start, using),
+        end=position(node, end, using),
+        mode="history",
+        acks=_acks(using),
+        previous=_previous(node, destination, start, using),
+        models=model_infos(node, start, end, using),
+    )
+    for stored in sent.order_by("-pk").values_list("header", flat=True)[:1]:
+        earlier = Header.from_dict(orjson.loads(stored))
+        if earlier.models == fresh.models and (earlier.start, earlier.end) == (fresh.start, fresh.end):
+            return earlier  # the same range again (a lost stick) is the same file
+    return fresh
+
+
+def position(node: Node, seq: int, using: str) -> Position:
+    """The position *seq* of *node*'s log with its date. Raises ``ExportError`` where the log no longer holds it."""
+    if seq == 0:
+        return Position(seq=0, date=None)
+    if seq == node.reset_seq and node.reset_date is not None:
+        return Position(seq=seq, date=format_date(node.reset_date))
+    date = ChangeLog.objects.using(using).filter(log=node, seq=seq).values_list("date", flat=True).first()
+    if date is None:
+        raise ExportError(
+            f"The log of {node.ident} no longer holds position {seq}.",
+            hint="It was reset or pruned. Start the destination anew from a copy of the database.",
+        )
+    return Position(seq=seq, date=format_date(date))
+
+
+def _acks(using: str) -> dict[str, int]:
+    peers = Node.objects.using(using).filter(own=False, taken_seq__gt=0).order_by("ident")
+    return dict(peers.values_list("ident", "taken_seq"))
+
+
+def _previous(node: Node, destination: Destination, start: int, using: str) -> str | None:
+    if start == 0:
+        return None
+    before = Bundle.objects.using(using).filter(
+        direction=Bundle.Direction.SENT, node=node, destination=destination.name, last_seq=start
+    )
+    return before.order_by("-pk").values_list("sha256", flat=True).first()
+
+
+def model_infos(node: Node, start: int, end: int, using: str) -> dict[str, ModelInfo]:
+    """What a header says of the models that the changes after *start* up to *end* mention, by label."""
+    rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end)
+    versions = dict(rows.order_by().values("model").annotate(Max("version")).values_list("model", "version__max"))
+    labels = set(versions)
+    infos = {spec.label: portable.model_info(spec) for spec in portable.mentioned_models(labels)}
+    missing = labels - set(infos)
+    if missing:  # of a project that is ahead of ours: relayed as they came, with what their sender said of them
+        received = Bundle.objects.using(using).filter(direction=Bundle.Direction.RECEIVED).order_by("-pk")
+        for stored in received.values_list("header", flat=True).iterator(chunk_size=100):
+            told = orjson.loads(stored)["models"]
+            for label in missing & set(told):
+                infos[label] = ModelInfo.from_dict(told[label])
+            missing -= set(infos)
+            if not missing:
+                break
+    infos.update({label: ModelInfo() for label in missing})
+    # Changes of a newer version than ours are relayed as such, so that nobody takes them for what they are not.
+    newer = {label: version for label, version in versions.items() if version > infos[label].version}
+    infos.update({label: replace(infos[label], version=version) for label, version in newer.items()})
+    return dict(sorted(infos.items()))
+
+
+# --- afterwards -------------------------------------------------------------------------------------------------------
+
+
+def _record(
+    node: Node,
+    destination: Destination,
+    header: Header,
+    trailer: Trailer,
+    report: ExportReport,
+    *,
+    moves: bool,
+    using: str,
+) -> None:
+    """The file is durable: remember it, and move the destination (never backwards, whoever else exported meanwhile)."""
+    with transaction.atomic(using=using):
+        nodes.lock_own(using)
+        if moves:
+            current, _ = Destination.objects.using(using).get_or_create(
+                log=node, name=destination.name, defaults={"seq": destination.seq}
+            )
+            if current.seq < report.to_seq:
+                current.seq, current.previous, current.moved = report.to_seq, trailer.sha256, timezone.now()
+                current.save(using=using)
+        Bundle.objects.using(using).create(
+            direction=Bundle.Direction.SENT,
+            ident=uuid.UUID(header.bundle),
+            node=node,
+            destination=destination.name,
+            first_seq=report.from_seq,
+            last_seq=report.to_seq,
+            records=report.records,
+            sha256=trailer.sha256,
+            file=report.file[-255:],
+            created=as_datetime(parse_date(header.created)),
+            handled=timezone.now(),
+            header=orjson.dumps(header.to_dict()).decode(),
+            report=report.as_dict(),
+        )

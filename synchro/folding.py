@@ -1,0 +1,81 @@
+"""The fold: of many changes of one object, the one that counts.
+
+Per object the change with the greatest ``(date, node)`` (not the last position: an imported change may be older than
+what it came after), on the earliest base; per m2m link the newest. Tombstones are kept, but what was born and died
+within the range never existed for the reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from changelog_format import Change, ObjectRecord
+from changelog_format.dates import format_date
+from synchro import serialize
+from synchro.models import Action, ChangeLog, Node
+from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
+from synchro.versions import Key, Stamp
+
+
+@dataclass(slots=True)
+class _Folded:
+    """One object or link: where it first occurs, what that was made on, and the row of the change that counts."""
+
+    first_seq: int
+    born: bool
+    base: Stamp | None
+    stamp: Stamp
+    row: int
+    gone: bool
+
+
+def folded_records(node: Node, start: int, end: int, using: str) -> Iterator[Change | ObjectRecord]:
+    """One record for each object and link that changed after *start* up to *end*, in the order in which they occur.
+
+    Each comes after the object records that it needs.
+    """
+    folded = {each.row: each for each in _folded(node, start, end, using)}
+    translator = Translator(node.ident, using)
+    for part in serialize.chunks(list(folded)):
+        rows = ChangeLog.objects.using(using).filter(pk__in=part).values_list(*PORTABLE_COLUMNS)
+        by_pk = {row[0]: LogRow(*row) for row in rows}
+        of_change = iter(part)
+        for record in translator.records([by_pk[pk] for pk in part]):
+            if isinstance(record, ObjectRecord):
+                yield record
+                continue
+            yield _on_base(record, folded[next(of_change)], node)
+
+
+def _on_base(record: Change, each: _Folded, node: Node) -> Change:
+    maker = record.origin.node if record.origin is not None else node.ident
+    action = Action.ADD.value if each.born and record.fields is not None else record.action
+    if each.base is None:
+        return replace(record, base=None, base_node=None, action=action)
+    base_node = None if each.base.node == maker else each.base.node
+    return replace(record, base=format_date(each.base.date), base_node=base_node, action=action)
+
+
+def _folded(node: Node, start: int, end: int, using: str) -> list[_Folded]:
+    found: dict[object, _Folded] = {}
+    rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end).order_by("seq")
+    columns = ("pk", "seq", "root", "pk_text", "link", "action", "date", "origin__ident", "base", "base_node__ident")
+    for pk, seq, root, pk_text, link, action, date, origin, base_date, base_node in rows.values_list(*columns).iterator(
+        chunk_size=serialize.CHUNK
+    ):
+        stamp = Stamp(date, origin)
+        base = None if base_date is None else Stamp(base_date, base_node)
+        gone = action in (Action.DELETE, Action.UNLINK)
+        # Merges are facts of their own: each is kept.
+        key: object = seq if action == Action.SAME else Key(root, pk_text, link)
+        each = found.get(key)
+        if each is None:
+            born = base is None and action in (Action.ADD, Action.LINK)
+            found[key] = _Folded(first_seq=seq, born=born, base=base, stamp=stamp, row=pk, gone=gone)
+            continue
+        if base is None or (each.base is not None and base < each.base):
+            each.base = base
+        if stamp > each.stamp:
+            each.stamp, each.row, each.gone = stamp, pk, gone
+    return sorted((each for each in found.values() if not (each.born and each.gone)), key=lambda each: each.first_seq)

@@ -1,0 +1,156 @@
+"""Importing bundles: each is verified first, then taken in one transaction."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import BinaryIO
+
+from django.db import DEFAULT_DB_ALIAS, transaction
+
+from changelog_format import BundleError, Change, ObjectRecord, open_bundle, verify
+from synchro.conf import Policy
+from synchro.errors import DanglingError, ImportRefusedError
+from synchro.models import Bundle
+from synchro.pause import DisableSynchroLog
+from synchro.signals import announce, bundle_imported
+from synchro.taking import HeldChange, ImportReport, Taking
+
+SUFFIX = ".jsonl.zst"
+
+
+def import_bundle(
+    source: str | Path | BinaryIO,
+    *,
+    on_conflict: Policy | None = None,
+    strict: bool = False,
+    allow_gap: bool = False,
+    dry_run: bool = False,
+    using: str = DEFAULT_DB_ALIAS,
+) -> ImportReport:
+    """Take one bundle, wholly or not at all.
+
+    *source* is a path or a binary stream. *on_conflict* overrides the policies of the settings; *strict* refuses a
+    bundle with a change that cannot be applied (otherwise such changes are held and tried again at each import);
+    *allow_gap* takes a bundle although changes before it are missing; *dry_run* plans and writes nothing.
+
+    Raises ``changelog_format.BundleError`` for a broken file, ``ImportRefusedError`` (and its subclasses) and
+    ``ClockError`` for one that is not taken, ``OSError`` for one that cannot be read. In all these cases the database
+    is as it was.
+    """
+    with ExitStack() as stack:
+        stream, name = _opened(source, stack)
+        try:
+            summary = verify(stream)
+        except BundleError as error:
+            error.add_note(name)  # among several files it must be known which
+            raise
+        if summary.header.mode != "history":
+            raise ImportRefusedError(
+                f"{name} is a {summary.header.mode} bundle, which this version cannot take.",
+                hint="Nothing was imported.",
+            )
+        digest = summary.trailer.sha256
+
+        def taking(*, careful: bool = False) -> Taking:
+            stream.seek(0)
+            return Taking(
+                summary.header,
+                _records(stream, name, digest),
+                name=name,
+                records_total=summary.records,
+                sha256=digest,
+                policy=on_conflict,
+                strict=strict,
+                allow_gap=allow_gap,
+                careful=careful,
+                using=using,
+            )
+
+        if dry_run:
+            return taking().preview()
+        try:
+            report = _take(taking(), using)
+        except DanglingError:  # once more, to find out which record it is
+            report = _take(taking(careful=True), using)
+    announce(bundle_imported, sender=Bundle, report=report, using=using)
+    return report
+
+
+def _take(taking: Taking, using: str) -> ImportReport:
+    # The pause is around the outermost transaction, so that what handlers do on commit stays out of the log too.
+    with DisableSynchroLog(), transaction.atomic(using=using, durable=True):
+        return taking.take()
+
+
+def import_bundles(
+    sources: Sequence[str | Path | BinaryIO],
+    *,
+    on_conflict: Policy | None = None,
+    strict: bool = False,
+    allow_gap: bool = False,
+    dry_run: bool = False,
+    using: str = DEFAULT_DB_ALIAS,
+) -> Iterator[ImportReport]:
+    """Take several bundles, each in a transaction of its own, in the order of their senders' logs; a report for each.
+
+    A folder among *sources* stands for the bundles in it. Raises as :func:`import_bundle` does at the first that is not
+    taken; those before it stay taken.
+    """
+    placed: list[tuple[str, int, int, int, str | Path | BinaryIO]] = []
+    for number, source in enumerate(_files(sources)):
+        if isinstance(source, (str, Path)):
+            try:
+                with open_bundle(source) as reader:
+                    header = reader.header
+            except BundleError as error:
+                error.add_note(str(source))
+                raise
+            placed.append((header.node.id, header.start.seq, header.end.seq, number, source))
+        else:
+            placed.append(("", 0, 0, number, source))
+    reached: dict[str, int] = {}
+    for ident, first, last, _, source in sorted(placed, key=lambda each: each[:4]):
+        # A preview takes nothing, so the next file would seem to lack the one before it.
+        joined = allow_gap or (dry_run and first <= reached.get(ident, -1))
+        yield import_bundle(
+            source, on_conflict=on_conflict, strict=strict, allow_gap=joined, dry_run=dry_run, using=using
+        )
+        reached[ident] = max(last, reached.get(ident, 0))
+
+
+def _files(sources: Sequence[str | Path | BinaryIO]) -> Iterator[str | Path | BinaryIO]:
+    for source in sources:
+        if isinstance(source, (str, Path)) and Path(source).is_dir():
+            found = sorted(Path(source).glob(f"*{SUFFIX}"))
+            if not found:
+                raise ImportRefusedError(f"{source} has no bundles (*{SUFFIX}).")
+            yield from found
+        else:
+            yield source
+
+
+def _opened(source: str | Path | BinaryIO, stack: ExitStack) -> tuple[BinaryIO, str]:
+    """A stream that can be read twice: first to verify, then to apply. What cannot is copied to a temporary file."""
+    if isinstance(source, (str, Path)):
+        return stack.enter_context(Path(source).open("rb")), str(source)
+    if source.seekable():
+        return source, str(getattr(source, "name", "-"))
+    spool = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  the caller's stack closes it
+    shutil.copyfileobj(source, spool)
+    spool.seek(0)
+    return spool, "-"
+
+
+def _records(stream: BinaryIO, name: str, digest: str) -> Iterator[Change | ObjectRecord]:
+    """The records of a file that was verified before; reading them verifies it a second time."""
+    with open_bundle(stream) as reader:
+        yield from reader
+        if reader.trailer.sha256 != digest:
+            raise ImportRefusedError(f"{name} changed while it was being read.", hint="Nothing was imported.")
+
+
+__all__ = ["HeldChange", "ImportReport", "import_bundle", "import_bundles"]

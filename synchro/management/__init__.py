@@ -1,0 +1,1 @@
+"""Django's place for the commands, and what they share."""

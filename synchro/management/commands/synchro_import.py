@@ -1,0 +1,91 @@
+"""manage.py synchro_import: verify bundles, plan, and apply them."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser
+from typing import Any
+
+import orjson
+from django.core.management.base import BaseCommand
+
+from synchro.conf import POLICIES
+from synchro.importing import ImportReport, import_bundles
+from synchro.management.commanding import add_database, reported
+
+_COUNTS = (
+    ("added", "added"),
+    ("changed", "changed"),
+    ("deleted", "deleted"),
+    ("m2m", "m2m links changed"),
+    ("merged", "merged with an object that was here"),
+    ("objects", "rows created that tracked ones point to"),
+    ("unchanged", "the same here already"),
+    ("already_known", "known already"),
+    ("stale", "older than what is here"),
+    ("conflicts", "conflicts"),
+    ("held", "held"),
+)
+
+
+class Command(BaseCommand):
+    help = "Verifies bundles and applies them. Each is taken wholly or not at all."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "bundles", nargs="+", metavar="FILE", help="Bundles, or folders of them; - for standard input."
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Show what would be done; nothing is written.")
+        parser.add_argument(
+            "--on-conflict", choices=POLICIES, metavar="POLICY",
+            help=f"Who wins where both sides changed an object: {', '.join(POLICIES)} (default: as the settings say).",
+        )  # fmt: skip
+        parser.add_argument(
+            "--strict", action="store_true", help="Refuse a bundle with a change that cannot be applied."
+        )
+        parser.add_argument(
+            "--allow-gap", action="store_true", help="Take a bundle although changes before it are missing."
+        )
+        parser.add_argument("--json", action="store_true", help="Print the numbers as one JSON object a bundle.")
+        add_database(parser)
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        sources = [sys.stdin.buffer if name == "-" else name for name in options["bundles"]]
+        with reported(
+            options["database"], interrupted="Interrupted. The bundle at hand was not taken; import it again."
+        ):
+            for report in import_bundles(
+                sources,
+                on_conflict=options["on_conflict"],
+                strict=options["strict"],
+                allow_gap=options["allow_gap"],
+                dry_run=options["dry_run"],
+                using=options["database"],
+            ):
+                if options["json"]:
+                    self.stdout.write(orjson.dumps(report.as_dict()).decode())
+                else:
+                    self._tell(report, verbosity=options["verbosity"])
+
+    def _tell(self, report: ImportReport, *, verbosity: int) -> None:
+        if report.own:
+            self.stdout.write(f"{report.file}: written by this deployment itself ({report.node}); nothing to do.")
+            return
+        would = "would be " if report.dry_run else ""
+        numbers = [(getattr(report, name), text) for name, text in _COUNTS]
+        said = ", ".join(
+            f"{number} {would if name in ('added', 'changed', 'deleted') else ''}{name}"
+            for number, name in numbers
+            if number
+        )
+        self.stdout.write(
+            f"{report.file}: {report.records} records of {report.node}, "
+            f"positions {report.from_seq + 1} to {report.to_seq}: {said or 'nothing to do'}."
+        )
+        if verbosity > 1:
+            for what, model, object_id in report.details:
+                self.stdout.write(f"  {what:10} {model} {object_id}")
+        for held in report.held_changes:
+            self.stdout.write(self.style.WARNING(f"  held: {held.model} {held.id}: {held.reason}"))
+        if report.held and not report.dry_run:
+            self.stdout.write("Held changes are kept and tried again at each import. See `manage.py synchro_status`.")

@@ -1,0 +1,92 @@
+"""Who this deployment is, and what it has of the others.
+
+The row of the current own node is the lock of the log: whoever numbers changes, or imports, updates it first of all
+statements (a transaction that reads first and writes later dies on SQLite with "database is locked").
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable
+
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, transaction
+from django.db.models import F
+
+from synchro import conf, references
+from synchro.models import ChangeLog, KnownRange, Node
+
+
+def new_ident(name: str) -> str:
+    """A node id that nobody else has: *name* and 32 random bits."""
+    return f"{name}-{secrets.token_hex(4)}"
+
+
+def lock_own(using: str) -> Node:
+    """The current own node, locked until the transaction ends. Call it before any other query of the transaction.
+
+    Creates the node at first use. A database whose node has another name than ``SYNCHRO_NODE`` is a copy of another
+    deployment's: it gets an id of its own.
+    """
+    locked = Node.objects.using(using).filter(current=True).update(clock=F("clock"))
+    if not locked:
+        try:
+            with transaction.atomic(using=using):
+                name = conf.node_name(using)
+                # Another deployment's database says its own name when that deployment first works on it.
+                said = name if using == DEFAULT_DB_ALIAS else ""
+                Node.objects.using(using).create(ident=new_ident(name), name=said, own=True, current=True)
+        except IntegrityError:  # another process was first: wait for it
+            Node.objects.using(using).filter(current=True).update(clock=F("clock"))
+    node = Node.objects.using(using).get(current=True)
+    if using == DEFAULT_DB_ALIAS and not node.name:
+        node.name = conf.node_name(using)
+        node.save(using=using, update_fields=["name"])
+    elif using == DEFAULT_DB_ALIAS and node.name != conf.node_name(using):
+        node = take_new_id(node, using)
+    return node
+
+
+def own(using: str) -> Node | None:
+    """The current own node without locking or creating it."""
+    return Node.objects.using(using).filter(current=True).first()
+
+
+def name_of(node: Node, using: str) -> str:
+    """What *node*, own node of database *using*, is called: by the alias until its deployment has said its name."""
+    return node.name or conf.node_name(using)
+
+
+def own_idents(using: str) -> frozenset[str]:
+    """Every id that this deployment has or had."""
+    return frozenset(Node.objects.using(using).filter(own=True).values_list("ident", flat=True))
+
+
+def take_new_id(old: Node, using: str) -> Node:
+    """Go on under a new id: the database is a copy, and its old id lives on elsewhere.
+
+    What was logged under the old id is known from now on as that node's; objects that were born under it keep their ids
+    by explicit references. Its own log starts at 1.
+    """
+    name = conf.node_name(using)
+    references.pin_births(old.ident, using)
+    KnownRange.objects.using(using).filter(origin=old).delete()
+    if old.seq:
+        KnownRange.objects.using(using).create(origin=old, first=1, last=old.seq)
+    last = ChangeLog.objects.using(using).filter(log=old, seq=old.seq).values_list("date", flat=True).first()
+    old.own, old.current, old.taken_seq, old.taken_date = False, None, old.seq, last
+    old.save(using=using)
+    # What others have is of the old log.
+    Node.objects.using(using).update(acked_seq=0)
+    return Node.objects.using(using).create(ident=new_ident(name), name=name, own=True, current=True, clock=old.clock)
+
+
+def by_ident(idents: Iterable[str], using: str) -> dict[str, Node]:
+    """The rows of the nodes called *idents*; those that are missing are created."""
+    wanted = set(idents)
+    found = {node.ident: node for node in Node.objects.using(using).filter(ident__in=wanted)}
+    missing = sorted(wanted - set(found))
+    if missing:
+        rows = Node.objects.using(using)
+        rows.bulk_create(Node(ident=ident, name=ident.rpartition("-")[0]) for ident in missing)
+        found.update((node.ident, node) for node in rows.filter(ident__in=missing))
+    return found

@@ -1,0 +1,92 @@
+"""What operators may change while the project runs, kept by django-dbsettings.
+
+dbsettings caches through Django's cache and swallows errors, so nothing that correctness rests on lives here: a lost or
+stale option changes how the next run behaves, never what was sent or taken.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import dbsettings
+from dbsettings.loading import _get_cache_key, set_setting_value
+from django.core.cache import cache
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext_lazy as _
+
+from synchro import conf
+
+DEFAULT_TOLERANCE_SECONDS = 300
+DEFAULT_LEVEL = 3
+MAX_LEVEL = 19
+
+
+class Written:
+    """A value that is written whenever it is set.
+
+    dbsettings does not write a value that equals the cached one, and writes a second row where it has cached that there
+    is none. What it has cached may be stale: other processes write too, and transactions are rolled back.
+    """
+
+    key: tuple[str, str, str]
+
+    if TYPE_CHECKING:  # dbsettings has no types
+
+        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
+
+    def __set__(self, instance: object, value: object) -> None:
+        cache.delete(_get_cache_key(*self.key))
+        set_setting_value(*self.key, value)
+
+
+class UTCDateTimeValue(Written, dbsettings.DateTimeValue):  # type: ignore[misc]  # dbsettings has no types
+    """A date and time kept as ISO 8601 in UTC with its microseconds.
+
+    dbsettings' own value drops time zone and microseconds and stores the active locale's format, which another locale
+    then reads as another date.
+    """
+
+    def to_python(self, value: Any) -> dt.datetime | None:
+        if isinstance(value, str):
+            value = parse_datetime(value)
+        if isinstance(value, dt.datetime):
+            return value if timezone.is_aware(value) else timezone.make_aware(value)
+        return None
+
+    def get_db_prep_save(self, value: Any, **_kwargs: Any) -> str:
+        moment = self.to_python(value)
+        return "" if moment is None else moment.astimezone(dt.UTC).isoformat()
+
+    def to_editor(self, value: Any) -> str:
+        moment = self.to_python(value)
+        return "" if moment is None else timezone.localtime(moment).isoformat(sep=" ")
+
+
+class StringValue(Written, dbsettings.StringValue):  # type: ignore[misc]  # dbsettings has no types
+    """Text."""
+
+
+class PositiveIntegerValue(Written, dbsettings.PositiveIntegerValue):  # type: ignore[misc]  # dbsettings has no types
+    """A whole number from 0."""
+
+
+class SynchroSettings(dbsettings.Group):  # type: ignore[misc]  # dbsettings has no types
+    """The options, each readable and assignable as an attribute; None where dbsettings could not read it."""
+
+    last_check = UTCDateTimeValue(_("Last synchronization"), required=False)
+    conflict_policy = StringValue(
+        _("Conflict policy"),
+        help_text=_("Who wins where neither SYNCHRO_CONFLICT nor the command says it."),
+        choices=[(name, name) for name in conf.POLICIES],
+        default="newest",
+    )
+    clock_tolerance = PositiveIntegerValue(
+        _("Clock tolerance (seconds)"),
+        help_text=_("Changes dated further in the future than this are refused."),
+        default=DEFAULT_TOLERANCE_SECONDS,
+    )
+    compression_level = PositiveIntegerValue(
+        _("Compression level"), help_text=_("zstd level of the bundles, 1 to 19."), default=DEFAULT_LEVEL
+    )

@@ -1,0 +1,456 @@
+"""From the log to the file: local primary keys become identities that mean something elsewhere.
+
+A chunk of logged changes is translated with a handful of queries, whatever its size: the ids and natural keys of all
+the objects that it names are looked up together. A target that has been deleted since is named by its last logged
+state.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, cast
+
+import orjson
+from django.db import models
+
+from changelog_format import Change, ModelInfo, ObjectRecord, Target
+from changelog_format.dates import format_date
+from synchro import changelog, naturalkeys, pks, references, registry, serialize, tables, values, versions
+from synchro.models import Action
+from synchro.registry import ModelSpec
+from synchro.versions import Key
+
+_EMITTED_LIMIT = 50_000
+
+PORTABLE_COLUMNS = (
+    "pk", "model", "root", "pk_text", "link", "action", "payload", "imported", "seq", "date", "base",
+    "base_node__ident", "resolution",
+)  # fmt: skip
+
+
+class LogRow(NamedTuple):
+    """A sealed row of the log, in the order of ``PORTABLE_COLUMNS``."""
+
+    pk: int
+    model: str
+    root: str
+    pk_text: str
+    link: str
+    action: str
+    payload: str
+    imported: bool
+    seq: int
+    date: int
+    base: int | None
+    base_node: str | None
+    resolution: bool
+
+
+class _Row(NamedTuple):
+    """A row of a model, by the text of its primary key."""
+
+    spec: ModelSpec
+    pk_text: str
+
+
+@dataclass
+class _Names:
+    """What the rows that a chunk mentions are called: object ids, and natural keys where there are any."""
+
+    ids: dict[_Row, str] = field(default_factory=dict)
+    keys: dict[_Row, list[Any]] = field(default_factory=dict)
+    known: set[_Row] = field(default_factory=set)
+
+
+def model_info(spec: ModelSpec) -> ModelInfo:
+    """What the header says of a model."""
+    relations = {name: f.related_model._meta.label_lower for name, f in spec.relations.items()}
+    fields = spec.fields if registry.is_tracked(spec.model) else registry.object_fields(spec)
+    return ModelInfo(
+        version=spec.version,
+        key=naturalkeys.key_paths(spec.model),
+        fields={f.name: type(f).__name__ for f in fields},
+        skipped=tuple(sorted(spec.skipped)),
+        relations={name: label for name, label in relations.items() if name in {f.name for f in fields}},
+        links={name: f.related_model._meta.label_lower for name, f in spec.links.items()},
+    )
+
+
+def mentioned_models(labels: Iterable[str]) -> set[ModelSpec]:
+    """The installed models among *labels*, and every model that their records may mention."""
+    found: set[ModelSpec] = set()
+    waiting = [registry.spec(model) for label in labels if (model := registry.by_label(label)) is not None]
+    while waiting:
+        spec = waiting.pop()
+        if spec not in found:
+            found.add(spec)
+            waiting += [registry.spec(f.related_model) for f in (*spec.relations.values(), *spec.links.values())]
+    return found
+
+
+class Translator:
+    """Turns rows of one node's log into records, by the chunk.
+
+    It remembers which object records it has given already.
+    """
+
+    def __init__(self, own_ident: str, using: str) -> None:
+        self._own = own_ident
+        self._using = using
+        self._emitted: set[_Row] = set()
+
+    def records(self, rows: Sequence[LogRow]) -> Iterator[Change | ObjectRecord]:
+        """The records of *rows* in their order, each after the object records that it needs."""
+        made_here = [row for row in rows if not row.imported]
+        states = {row.pk: orjson.loads(row.payload) for row in made_here if row.payload}
+        specs = {
+            label: registry.spec(model) for label in {r.model for r in rows} if (model := registry.by_label(label))
+        }
+        targets = self._targets(
+            (specs[row.model], states[row.pk]) for row in made_here if row.model in specs and row.pk in states
+        )
+        links = {row.pk: self._link(specs[row.model], row) for row in made_here if row.link and row.model in specs}
+        mentioned = {_Row(specs[row.model], row.pk_text) for row in made_here if row.model in specs}
+        names = self._names(
+            mentioned | {row for row in targets.values() if row} | {row for row in links.values() if row}
+        )
+        own_keys = self._own_keys(made_here, specs, states, targets, names)
+        relayed = {row.pk: orjson.loads(row.payload) for row in rows if row.imported}
+        needs = self._relayed_needs(rows, relayed, specs)
+        for row in made_here:
+            if row.pk in states and row.model in specs and row.action != Action.DELETE:
+                pointed = (
+                    targets.get((specs[row.model], name, _hashable(states[row.pk].get(name))))
+                    for name in specs[row.model].relations
+                )
+                needs[row.pk] = [target for target in pointed if target and not registry.is_tracked(target.spec.model)]
+            elif (end := links.get(row.pk)) is not None and not registry.is_tracked(end.spec.model):
+                needs[row.pk] = [end]
+        objects = self._object_records({target for of_row in needs.values() for target in of_row})
+        for row in rows:
+            for target in needs.get(row.pk, ()):
+                yield from objects.pop(target, ())
+            if row.imported:
+                yield Change.from_dict({**relayed[row.pk], "seq": row.seq})
+            else:
+                state = states.get(row.pk, {})
+                yield self._change(row, specs.get(row.model), state, targets, links.get(row.pk), names, own_keys)
+
+    def _relayed_needs(
+        self, rows: Sequence[LogRow], relayed: dict[int, dict[str, Any]], specs: dict[str, ModelSpec]
+    ) -> dict[int, list[_Row]]:
+        """For each relayed record the rows here of models that are not tracked, to which it points."""
+        pointed: list[tuple[int, ModelSpec, str]] = []
+        for row in rows:
+            if not row.imported or row.model not in specs:
+                continue
+            record, spec = relayed[row.pk], specs[row.model]
+            named: list[tuple[Any, str]] = [
+                (spec.relations.get(name), each) for name, each in record.get("refs", {}).items()
+            ]
+            if "target" in record:
+                named.append((spec.links.get(record["field"]), record["target"]["id"]))
+            for relation, object_id in named:
+                if relation is not None and not registry.is_tracked(relation.related_model):
+                    pointed.append((row.pk, registry.spec(relation.related_model), object_id))
+        found: dict[int, list[_Row]] = defaultdict(list)
+        for target, ids in references.group((target, object_id) for _, target, object_id in pointed).items():
+            texts = references.resolve(target, ids, self._own, self._using)
+            for pk, each, object_id in pointed:
+                if each is target and object_id in texts:
+                    found[pk].append(_Row(target, texts[object_id]))
+        return found
+
+    def portable_states(
+        self, states: Sequence[tuple[ModelSpec, serialize.State]]
+    ) -> list[tuple[dict[str, Any], dict[str, str]]]:
+        """Fields and refs of local *states*, as a record would carry them."""
+        targets = self._targets(states)
+        names = self._names({row for row in targets.values() if row})
+        return [self._portable(spec, state, targets, names) for spec, state in states]
+
+    # --- one record ---------------------------------------------------------------------------------------------------
+
+    def _change(
+        self,
+        row: LogRow,
+        spec: ModelSpec | None,
+        state: serialize.State,
+        targets: dict[Any, _Row | None],
+        link: _Row | None,
+        names: _Names,
+        own_keys: dict[int, list[Any] | None],
+    ) -> Change:
+        me = _Row(spec, row.pk_text) if spec is not None else None
+        common: dict[str, Any] = {
+            "seq": row.seq,
+            "date": format_date(row.date),
+            "base": None if row.base is None else format_date(row.base),
+            "base_node": row.base_node if row.base_node != self._own else None,
+            "model": row.model,
+            "id": names.ids[me] if me else f"{self._own}/{row.pk_text}",
+            "resolution": row.resolution,
+        }
+        if row.action == Action.SAME:
+            same = tuple(orjson.loads(row.payload)["same"])
+            return Change(**{**common, "id": min(same)}, action="same", key=None, same=same)
+        if row.link:
+            name, _, pk_text = row.link.partition(":")
+            label = link.spec.label if link else row.model
+            target_id = names.ids[link] if link else f"{self._own}/{pk_text}"
+            target = Target(model=label, id=target_id, key=names.keys.get(link) if link else None)
+            return Change(
+                **common, action=row.action, key=names.keys.get(me) if me else None, field=name, target=target
+            )
+        key = own_keys.get(row.pk)
+        if row.action == Action.DELETE:
+            return Change(**common, action="delete", key=key)
+        fields, refs = self._portable(spec, state, targets, names)
+        return Change(**common, action=row.action, key=key, fields=fields, refs=refs)
+
+    @staticmethod
+    def _portable(
+        spec: ModelSpec | None, state: serialize.State, targets: dict[Any, _Row | None], names: _Names
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """The fields, and the object ids of the targets of foreign keys.
+
+        Foreign keys are natural keys among the fields, where the target has one.
+        """
+        refs: dict[str, str] = {}
+        if spec is None or not spec.relations:
+            return state, refs
+        fields = dict(state)
+        for name in spec.relations:
+            raw = state.get(name)
+            target = targets.get((spec, name, _hashable(raw)))
+            if raw is None or target is None or target not in names.known:
+                continue  # a foreign key that dangles on purpose is carried as it is
+            refs[name] = names.ids[target]
+            if target in names.keys:
+                fields[name] = names.keys[target]
+        return fields, refs
+
+    # --- looking up, by the chunk -------------------------------------------------------------------------------------
+
+    def _targets(self, states: Iterable[tuple[ModelSpec, serialize.State]]) -> dict[Any, _Row | None]:
+        """(spec, foreign key name, raw value) → the row that it points to, for every foreign key of *states*."""
+        found: dict[Any, _Row | None] = {}
+        by_column: dict[models.Field[Any, Any], dict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
+        for spec, state in states:
+            for name, relation in spec.relations.items():
+                raw = state.get(name)
+                place = (spec, name, _hashable(raw))
+                if raw is None or place in found:
+                    continue
+                column = relation.target_field
+                target = registry.spec(relation.related_model)
+                try:
+                    value = values.decode(relation, raw)
+                except values.UndecodableValueError:  # logged before the schema changed: it points nowhere by now
+                    found[place] = None
+                    continue
+                if column.primary_key:
+                    found[place] = _Row(target, pks.to_text(target.model, value))
+                else:
+                    found[place] = None
+                    by_column[column][_hashable(raw)].append(place)
+        for column, places in by_column.items():  # foreign keys with to_field
+            target = registry.spec(column.model)
+            wanted = [values.decode(column, _thawed(raw)) for raw in places]
+            rows = tables.rows(target.model, self._using).filter(**{f"{column.attname}__in": wanted})
+            for value, pk in rows.order_by().values_list(column.attname, "pk"):
+                for place in places.get(_hashable(values.encode(column, value)), ()):
+                    found[place] = _Row(target, pks.to_text(target.model, pk))
+        return found
+
+    @staticmethod
+    def _link(spec: ModelSpec, row: LogRow) -> _Row | None:
+        name, _, pk_text = row.link.partition(":")
+        relation = spec.links.get(name)
+        return None if relation is None else _Row(registry.spec(relation.related_model), pk_text)
+
+    def _names(self, rows: set[_Row]) -> _Names:
+        names = _Names()
+        for spec, texts in references.group(rows).items():
+            for text, object_id in references.ids_of(spec, texts, self._own, self._using).items():
+                names.ids[_Row(spec, text)] = object_id
+            pk_of = {text: pk for text in texts if (pk := references.pk_value(spec, text)) is not None}
+            if naturalkeys.has_natural_key(spec.model):
+                keys = naturalkeys.keys_of(spec.model, pk_of.values(), self._using)
+                names.keys.update({_Row(spec, text): keys[pk] for text, pk in pk_of.items() if pk in keys})
+                present = {text for text, pk in pk_of.items() if pk in keys}
+            else:
+                present = set()
+            missing = set(pk_of) - present
+            names.known.update(_Row(spec, text) for text in present)
+            if missing:
+                here = _existing(spec, [pk_of[text] for text in missing], self._using)
+                names.known.update(_Row(spec, text) for text in missing if pk_of[text] in here)
+                self._name_deleted(spec, {text for text in missing if pk_of[text] not in here}, names)
+        return names
+
+    def _name_deleted(self, spec: ModelSpec, texts: set[str], names: _Names) -> None:
+        """Rows that are gone: they were logged, so their last state still tells their natural key."""
+        if not texts:
+            return
+        current = versions.find([Key(spec.root_label, text) for text in texts], self._using)
+        names.known.update(_Row(spec, key.pk_text) for key in current)
+        paths = naturalkeys.key_paths(spec.model)
+        if paths is None or any("__" in path for path in paths):
+            return
+        entries = {cur.change_id: key.pk_text for key, cur in current.items() if cur.change_id is not None}
+        for entry, state in changelog.last_states(list(entries), self._using).items():
+            if all(path in state for path in paths):
+                names.keys[_Row(spec, entries[entry])] = [state[path] for path in paths]
+
+    def _own_keys(
+        self,
+        rows: Sequence[LogRow],
+        specs: dict[str, ModelSpec],
+        states: dict[int, serialize.State],
+        targets: dict[Any, _Row | None],
+        names: _Names,
+    ) -> dict[int, list[Any] | None]:
+        """The natural key of each logged object as it was at that change, which is not always what it is now."""
+        through: dict[tuple[ModelSpec, str], set[str]] = defaultdict(set)
+        for row in rows:
+            spec = specs.get(row.model)
+            for path in (naturalkeys.key_paths(spec.model) or ()) if spec and row.pk in states else ():
+                head, _, rest = path.partition("__")
+                target = targets.get((spec, head, _hashable(states[row.pk].get(head)))) if rest else None
+                if target is not None:
+                    through[target.spec, rest].add(target.pk_text)
+        looked_up = {
+            (target, rest): self._path_values(target, rest, texts) for (target, rest), texts in through.items()
+        }
+
+        def component(spec: ModelSpec, state: serialize.State, path: str) -> Any:
+            head, _, rest = path.partition("__")
+            if not rest:
+                return state[path]
+            target = targets.get((spec, head, _hashable(state.get(head))))
+            return None if target is None else looked_up[target.spec, rest][target.pk_text]
+
+        keys: dict[int, list[Any] | None] = {}
+        for row in rows:
+            spec = specs.get(row.model)
+            if spec is None:
+                continue
+            current = names.keys.get(_Row(spec, row.pk_text))
+            paths = naturalkeys.key_paths(spec.model)
+            if paths is None or row.pk not in states:
+                keys[row.pk] = current
+                continue
+            try:
+                keys[row.pk] = [component(spec, states[row.pk], path) for path in paths]
+            except (
+                KeyError
+            ):  # a skipped field, or a target that is gone: the row's present key is the best that is known
+                keys[row.pk] = current
+        return keys
+
+    def _path_values(self, spec: ModelSpec, path: str, texts: set[str]) -> dict[str, Any]:
+        """Text of the pk → the value at *path*, from the rows, or from the last logged state of rows that are gone."""
+        column = _leaf_field(spec.model, path)
+        pk_of = {text: pk for text in texts if (pk := references.pk_value(spec, text)) is not None}
+        rows = tables.rows(spec.model, self._using).filter(pk__in=list(pk_of.values())).order_by()
+        by_pk = dict(rows.values_list("pk", path))
+        found = {text: values.encode(column, by_pk[pk]) for text, pk in pk_of.items() if pk in by_pk}
+        gone = texts - set(found)
+        if gone and "__" not in path:
+            current = versions.find([Key(spec.root_label, text) for text in gone], self._using)
+            entries = {cur.change_id: key.pk_text for key, cur in current.items() if cur.change_id is not None}
+            for entry, state in changelog.last_states(list(entries), self._using).items():
+                if path in state:
+                    found[entries[entry]] = state[path]
+        return found
+
+    # --- rows of models that are not tracked --------------------------------------------------------------------------
+
+    def _object_records(self, rows: set[_Row]) -> dict[_Row, list[ObjectRecord]]:
+        """For each of *rows* not given yet: its object record, after those of the rows that it points to itself."""
+        wanted = rows - self._emitted
+        found: dict[_Row, list[ObjectRecord]] = {}
+        level: set[_Row] = set(wanted)
+        needs: dict[_Row, list[_Row]] = {}
+        single: dict[_Row, ObjectRecord] = {}
+        while level:
+            states = self._object_states(level)
+            targets = self._targets((row.spec, state) for row, state in states.items())
+            names = self._names(set(states) | {row for row in targets.values() if row})
+            following: set[_Row] = set()
+            for row, state in states.items():
+                fields, refs = self._portable(row.spec, state, targets, names)
+                single[row] = ObjectRecord(
+                    model=row.spec.label, id=names.ids[row], key=names.keys.get(row), fields=fields, refs=refs
+                )
+                needs[row] = [
+                    target
+                    for name in row.spec.relations
+                    if (target := targets.get((row.spec, name, _hashable(state.get(name))))) and target in names.known
+                ]
+                following.update(target for target in needs[row] if not registry.is_tracked(target.spec.model))
+            references.add(
+                ((row.spec, single[row].id, row.pk_text) for row in states if not row.spec.borrows_identity),
+                self._using,
+            )
+            level = following - set(single) - self._emitted
+        for row in wanted & set(single):
+            found[row] = [
+                single[each] for each in _in_order(row, needs) if each in single and each not in self._emitted
+            ]
+            self._emitted.update(_in_order(row, needs))
+        if len(self._emitted) > _EMITTED_LIMIT:  # bounded: giving one again is harmless
+            self._emitted.clear()
+        return found
+
+    def _object_states(self, rows: set[_Row]) -> dict[_Row, serialize.State]:
+        states: dict[_Row, serialize.State] = {}
+        for spec, texts in references.group(rows).items():
+            kept = {f.name for f in registry.object_fields(spec)}
+            pk_values = [pk for text in texts if (pk := references.pk_value(spec, text)) is not None]
+            for pk, state in serialize.row_states(spec, pk_values, self._using).items():
+                row = _Row(spec, pks.to_text(spec.model, pk))
+                states[row] = {name: value for name, value in state.items() if name in kept}
+        return states
+
+
+def _in_order(row: _Row, needs: dict[_Row, list[_Row]]) -> list[_Row]:
+    """*row* after everything that it needs; cycles are cut where they close."""
+    ordered: dict[_Row, None] = {}
+    entered: set[_Row] = set()
+
+    def visit(each: _Row) -> None:
+        if each not in entered and not registry.is_tracked(each.spec.model):
+            entered.add(each)
+            for needed in needs.get(each, ()):
+                visit(needed)
+            ordered[each] = None
+
+    visit(row)
+    return list(ordered)
+
+
+def _existing(spec: ModelSpec, pk_values: Sequence[Any], using: str) -> set[Any]:
+    found: set[Any] = set()
+    for part in serialize.chunks(list(pk_values)):
+        rows = tables.rows(spec.model, using).filter(pk__in=part).order_by()
+        found.update(rows.values_list("pk", flat=True))
+    return found
+
+
+def _leaf_field(model: type[models.Model], path: str) -> registry.AnyField:
+    *heads, last = path.split("__")
+    for head in heads:
+        model = cast("type[models.Model]", model._meta.get_field(head).related_model)
+    return model._meta.pk if last == "pk" else tables.columns(model, last)[0]
+
+
+def _hashable(raw: Any) -> Any:
+    return raw if isinstance(raw, (str, int, float, type(None))) else orjson.dumps(raw)
+
+
+def _thawed(raw: Any) -> Any:
+    return orjson.loads(raw) if isinstance(raw, bytes) else raw

@@ -1,0 +1,432 @@
+"""What an import leaves in this node's own tables.
+
+The records verbatim, references, versions, conflicts, and what is held.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from django.db import models
+from django.utils import timezone
+
+from changelog_format import Change, Header
+from changelog_format.dates import format_date
+from synchro import changelog, naturalkeys, nodes, pks, portable, references, registry, serialize, tables, versions
+from synchro.models import Action, ChangeLog, Conflict, Held, Node
+from synchro.plan import NEEDING, FoundConflict, Incoming, Plan, Remove, referrers
+from synchro.registry import ModelSpec
+from synchro.resolving import Slot, canonical_ends, unborn_text
+from synchro.versions import Current, Key, Stamp
+
+_LOGGED = tables.columns(
+    ChangeLog, "model", "root", "pk_text", "link", "action", "captured", "payload", "imported", "log", "seq", "date",
+    "base", "base_node", "origin", "origin_seq", "resolution", "version",
+)  # fmt: skip
+_MERGED = "="
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A deletion that was put off, and whether living children still need the object."""
+
+    operation: Remove
+    needed: bool
+
+
+def _text(slot: Slot) -> str:
+    """How the log and the versions name *slot*: by its primary key, or by an id while it has no row."""
+    text = slot.text or slot.unborn
+    if text is None:
+        object_id = min(slot.ids)
+        born_as = references.birth_pk(object_id)
+        given = naturalkeys.portable_pk(slot.spec.model) and references.pk_value(slot.spec, born_as) is not None
+        text = born_as if given else unborn_text(object_id)  # a key given by hand is the same for all who give it
+    return text
+
+
+def _entry(spec: ModelSpec, slot: Slot, link: str, action: Action, payload: str) -> changelog.Entry:
+    return changelog.Entry(spec.label, spec.root_label, _text(slot), link, action.value, changelog.now(), payload)
+
+
+class Recorder:
+    """Writes down what each chunk of one import brought."""
+
+    def __init__(self, header: Header, node: Node, using: str) -> None:
+        self._header = header
+        self._node = node
+        self._using = using
+        self._node_ids: dict[str, int] = {node.ident: node.pk}
+        self._described: dict[int, tuple[str, str]] = {}
+        self._deferred: list[tuple[Slot, ModelSpec, Incoming]] = []
+        self._kept: dict[tuple[str, int], int] = {}
+        self._decided: dict[tuple[Slot, ModelSpec], None] = {}
+        self._nulled: dict[tuple[str, str], ModelSpec] = {}
+        self._decided_links: dict[tuple[Slot, ModelSpec, str, Slot], bool] = {}
+        self._merged: list[tuple[Slot, ModelSpec, str, str]] = []
+        self.retrying = False
+
+    def record(self, plan: Plan, batch: Sequence[Incoming]) -> None:
+        """Write down the outcome of *plan*, which has been applied, for the records of *batch*."""
+        self._settle_links(plan, batch)
+        entries = self._log(plan, batch)
+        self._references(plan)
+        self._versions(plan, entries)
+        self._conflicts(plan)
+        self._decisions(plan)
+        self._deferred += plan.deferred
+
+    @staticmethod
+    def _settle_links(plan: Plan, batch: Sequence[Incoming]) -> None:
+        """Name symmetrical links between new objects as this database does, now that both ends have their keys."""
+        for number, target in plan.targets.items():
+            record: Any = batch[number].record
+            model = registry.by_label(record.model)
+            if model is not None:
+                relation = registry.spec(model).links[record.field]
+                plan.slots[number], plan.targets[number] = canonical_ends(relation, plan.slots[number], target)
+
+    @contextmanager
+    def restored_on_error(self) -> Iterator[None]:
+        """Take positions back that were given to rows of the log when the block fails.
+
+        The rows themselves are undone by the caller's savepoint.
+        """
+        seq, clock = self._node.seq, self._node.clock
+        try:
+            yield
+        except BaseException:
+            self._node.seq, self._node.clock = seq, clock
+            raise
+
+    # --- the log ------------------------------------------------------------------------------------------------------
+
+    def _log(self, plan: Plan, batch: Sequence[Incoming]) -> dict[int, int]:
+        """The records verbatim, in this node's log; number in the batch → primary key of the log row."""
+        changes = [(number, change) for number, change in enumerate(batch) if isinstance(change.record, Change)]
+        idents = {change.stamp.node for _, change in changes}
+        idents |= {change.base.node for _, change in changes if change.base is not None}
+        missing = idents - set(self._node_ids)
+        if missing:
+            self._node_ids.update({ident: row.pk for ident, row in nodes.by_ident(missing, self._using).items()})
+        if self.retrying:
+            entries = {number: self._kept[change.stamp.node, change.origin_seq] for number, change in changes}
+            self._update_retried(plan, changes, entries)
+        else:
+            rows = [self._row(plan, number, change) for number, change in changes]
+            entries = dict(
+                zip(
+                    (number for number, _ in changes),
+                    tables.insert_returning(ChangeLog, _LOGGED, rows, self._using),
+                    strict=True,
+                )
+            )
+        held = {entries[number]: reason for number, reason in plan.held.items()}
+        already = dict(Held.objects.using(self._using).filter(change__in=held).values_list("change_id", "reason"))
+        Held.objects.using(self._using).bulk_create(
+            Held(change_id=pk, reason=reason, since=timezone.now()) for pk, reason in held.items() if pk not in already
+        )
+        told = [(held[pk], pk) for pk, reason in already.items() if held[pk] != reason]
+        tables.update_many(Held, tables.columns(Held, "reason"), tables.columns(Held, "change"), told, self._using)
+        return entries
+
+    def _row(self, plan: Plan, number: int, change: Incoming) -> tuple[Any, ...]:
+        record: Any = change.record
+        node = self._node
+        node.seq += 1
+        node.clock = max(node.clock, change.stamp.date)
+        data = record.to_dict()
+        del data["seq"]
+        data["origin"] = {"node": change.stamp.node, "seq": change.origin_seq}
+        root, text = self._place(plan, number, record)
+        return (
+            record.model,
+            root,
+            text,
+            self._link_text(plan, number, record),
+            record.action,
+            changelog.now(),
+            orjson.dumps(data).decode(),
+            True,
+            node.pk,
+            node.seq,
+            change.stamp.date,
+            None if change.base is None else change.base.date,
+            None if change.base is None else self._node_ids[change.base.node],
+            self._node_ids[change.stamp.node],
+            change.origin_seq,
+            change.resolution,
+            change.version,
+        )
+
+    @staticmethod
+    def _place(plan: Plan, number: int, record: Any) -> tuple[str, str]:
+        """Root model and primary key text by which the log finds the history of the object."""
+        slot = plan.slots.get(number)
+        if slot is not None and number not in plan.held:
+            model = registry.by_label(record.model)
+            return (registry.spec(model).root_label if model is not None else record.model), _text(slot)
+        return record.model, unborn_text(record.id)
+
+    @staticmethod
+    def _link_text(plan: Plan, number: int, record: Any) -> str:
+        if record.action == Action.SAME:
+            return _MERGED
+        if record.field is None:
+            return ""
+        target = None if number in plan.held else plan.targets.get(number)
+        return f"{record.field}:{unborn_text(record.target.id) if target is None else _text(target)}"
+
+    def _update_retried(self, plan: Plan, changes: Sequence[tuple[int, Incoming]], entries: dict[int, int]) -> None:
+        done = [entries[number] for number, _ in changes if number not in plan.held]
+        for part in serialize.chunks(done):
+            Held.objects.using(self._using).filter(change__in=part).delete()
+        columns = tables.columns(ChangeLog, "root", "pk_text", "link")
+        rows = [
+            (*self._place(plan, number, change.record), self._link_text(plan, number, change.record), entries[number])
+            for number, change in changes
+            if number not in plan.held
+        ]
+        tables.update_many(ChangeLog, columns, [ChangeLog._meta.pk], rows, self._using)
+
+    # --- what is held -------------------------------------------------------------------------------------------------
+
+    def held_changes(self) -> list[Incoming]:
+        """Everything that is held, in the order of the log."""
+        rows = Held.objects.using(self._using).order_by("change__seq")
+        found = []
+        columns = ("change", "change__payload", "change__version")
+        for pk, payload, version in rows.values_list(*columns).iterator(chunk_size=serialize.CHUNK):
+            record = Change.from_dict({**orjson.loads(payload), "seq": 1})
+            change = Incoming.of(record, self._header.node.id, version)
+            self._kept[change.stamp.node, change.origin_seq] = pk
+            found.append(change)
+        return found
+
+    # --- identities and versions --------------------------------------------------------------------------------------
+
+    def _references(self, plan: Plan) -> None:
+        wanted: list[tuple[ModelSpec, str, str]] = []
+        for slot, spec, object_id in plan.attached:
+            text = _text(slot)
+            ids = slot.ids if slot.unborn is not None and slot.text is not None else {object_id}
+            wanted += [
+                (spec, each, text) for each in sorted(ids) if each != f"{self._node.ident}/{text}" or len(slot.ids) > 1
+            ]
+        references.add(wanted, self._using)
+
+    def _versions(self, plan: Plan, entries: dict[int, int]) -> None:
+        changed: dict[Key, Current] = {}
+        for slot, (spec, stamp, deleted, number) in plan.stamped.items():
+            changed[Key(spec.root_label, _text(slot))] = Current(stamp, deleted, entries.get(number))
+        for _, spec, name, _, stamp, deleted, number in plan.stamped_links:
+            source, target = plan.slots[number], plan.targets[number]
+            key = Key(spec.label, _text(source), f"{name}:{_text(target)}")
+            earlier = changed.get(key)
+            if earlier is None or stamp > earlier.stamp:
+                changed[key] = Current(stamp, deleted, entries.get(number))
+        known = versions.find(changed, self._using)
+        missing = {current.stamp.node for current in changed.values()} - set(self._node_ids)
+        if missing:
+            self._node_ids.update({ident: row.pk for ident, row in nodes.by_ident(missing, self._using).items()})
+        versions.store(changed, known, self._node_ids, self._using)
+
+    # --- conflicts and decisions --------------------------------------------------------------------------------------
+
+    def describe_conflicts(self, plan: Plan) -> None:
+        """Put the local sides of *plan*'s conflicts into words, before they are overwritten."""
+        self._described = {}
+        states = [(number, found) for number, found in enumerate(plan.conflicts) if found.state is not None]
+        portables = portable.Translator(self._node.ident, self._using).portable_states(
+            [(found.spec, {name: _raw(value) for name, value in (found.state or {}).items()}) for _, found in states]
+        )
+        sides = {number: side for (number, _), side in zip(states, portables, strict=True)}
+        for number, found in enumerate(plan.conflicts):
+            fields, refs = sides.get(number, (None, None))
+            local = {
+                "date": None if found.local is None else format_date(found.local.date),
+                "node": None if found.local is None else found.local.node,
+                "action": "delete" if found.local_deleted else None,
+                "fields": None if found.local_deleted else fields,
+                "refs": None if found.local_deleted else refs,
+            }
+            self._described[number] = (
+                orjson.dumps({name: value for name, value in local.items() if value is not None}).decode(),
+                _incoming_side(found),
+            )
+
+    def _conflicts(self, plan: Plan) -> None:
+        rows = []
+        for number, found in enumerate(plan.conflicts):
+            record: Any = found.change.record
+            local, incoming = self._described[number]
+            rows.append(
+                Conflict(
+                    model=found.spec.label,
+                    object_id=record.id,
+                    pk_text=_text(found.slot),
+                    key="" if record.key is None else orjson.dumps(record.key).decode(),
+                    kind=found.kind,
+                    local=local,
+                    incoming=incoming,
+                    winner=found.winner,
+                    policy=found.policy,
+                    created=timezone.now(),
+                )
+            )
+        Conflict.objects.using(self._using).bulk_create(rows, batch_size=serialize.CHUNK)
+
+    def _decisions(self, plan: Plan) -> None:
+        """Remember what changes of this node's own *plan* gives rise to.
+
+        They are logged when the whole bundle is in, with the states that the objects have then.
+        """
+        for slot, (spec, *_) in plan.stamped.items():
+            self._nulled.pop((spec.root_label, _text(slot)), None)  # the sender tells of it by itself
+        for spec, text in plan.nulled:
+            self._note_nulled(spec, text)
+        self._decided.update(dict.fromkeys(plan.decisions))
+        for source, spec, name, target, present in plan.link_decisions:
+            self._decided_links[source, spec, name, target] = present
+        self._merged += plan.merges
+
+    def _note_nulled(self, spec: ModelSpec, text: str) -> None:
+        """A row of *spec* was set to NULL by a deletion.
+
+        Of a multi-table object the most derived model is the one to log.
+        """
+        known = self._nulled.setdefault((spec.root_label, text), spec)
+        if issubclass(spec.model, known.model):
+            self._nulled[spec.root_label, text] = spec
+
+    def log_decisions(self) -> None:
+        """Log what was decided here: changes of this node's own, dated after everything that was imported."""
+        using = self._using
+        entries = []
+        for slot, spec, first, second in self._merged:
+            payload = orjson.dumps({"same": sorted((first, second))}).decode()
+            entries.append(_entry(spec, slot, _MERGED, Action.SAME, payload))
+        changelog.append_many(entries, using)
+        decided: dict[ModelSpec, dict[Slot, Any]] = defaultdict(dict)
+        for slot, spec in self._decided:
+            decided[spec][slot] = None if slot.text is None else references.pk_value(spec, slot.text)
+        alive: dict[ModelSpec, set[Any]] = {}
+        for spec, of_spec in decided.items():
+            alive[spec] = _existing(spec, of_spec.values(), using)
+            gone = {_text(slot): slot for slot, pk in of_spec.items() if pk not in alive[spec]}
+            entries = [_entry(spec, slot, "", Action.DELETE, "{}") for slot in gone.values()]
+            changelog.append_many(entries, using, resolution=True)
+        nulled: dict[ModelSpec, dict[Any, None]] = defaultdict(dict)
+        for (_, text), spec in self._nulled.items():
+            pk = references.pk_value(spec, text)
+            if pk not in alive.get(spec, ()):
+                nulled[spec][pk] = None
+        for spec, pk_values in nulled.items():
+            changelog.log_rows(spec, pk_values, Action.CHANGE, using)
+        for spec, of_spec in decided.items():
+            kept = dict.fromkeys(pk for pk in of_spec.values() if pk in alive[spec])
+            changelog.log_rows(spec, kept, Action.CHANGE, using, resolution=True)
+        links = []
+        for (source, spec, name, target), present in self._decided_links.items():
+            action = Action.LINK if present else Action.UNLINK
+            links.append(_entry(spec, source, f"{name}:{_text(target)}", action, ""))
+        changelog.append_many(links, using, resolution=True)
+
+    # --- deletions that were put off ----------------------------------------------------------------------------------
+
+    def deferred(self) -> Iterator[Removal]:
+        """The deletions that were put off and still hold, by now.
+
+        Each is to be carried out before the next is asked for.
+
+        A parent that is still needed is logged as alive again.
+        """
+        for slot, spec, change in self._deferred:
+            key = Key(spec.root_label, _text(slot))
+            current = versions.find([key], self._using).get(key)
+            if current is None or slot.text is None:
+                continue
+            kept = None
+            if not current.deleted or current.stamp != change.stamp:  # a later change brought it back by itself
+                kept = self._parent_alone(spec, current)
+                if kept is None:
+                    continue
+            pk = pks.from_text(spec.model, slot.text)
+            needed = False
+            for child, relation, pk_values in _children(spec, pk, self._using):
+                if kept is not None and issubclass(kept.model, relation.related_model):
+                    continue
+                if relation.remote_field.on_delete in NEEDING:
+                    needed = True
+                else:
+                    for each in pk_values:
+                        self._note_nulled(child, pks.to_text(child.model, each))
+            if needed:
+                self._keep_parent(spec, slot, pk, change, current.stamp)
+            yield Removal(Remove(slot, spec, change, kept), needed)
+        self._deferred.clear()
+
+    def _parent_alone(self, spec: ModelSpec, current: Current) -> ModelSpec | None:
+        """The multi-table parent of *spec* that *current* brought back alone, after the child's deletion."""
+        logged = ChangeLog.objects.using(self._using).filter(pk=current.change_id or 0, action=Action.ADD)
+        label = logged.values_list("model", flat=True).first()
+        model = None if label is None else registry.by_label(label)
+        return registry.spec(model) if model in spec.model._meta.get_parent_list() and model is not None else None
+
+    def _keep_parent(self, spec: ModelSpec, slot: Slot, pk: Any, change: Incoming, stamp: Stamp) -> None:
+        plan = Plan()
+        state = serialize.row_states(spec, [pk], self._using).get(pk)
+        if state is None:
+            return
+        plan.conflicts.append(
+            FoundConflict(
+                kind="parent", spec=spec, slot=slot, change=change, local=stamp, local_deleted=False, state=state,
+                winner="local", policy="newest",
+            )
+        )  # fmt: skip
+        plan.decisions.append((slot, spec))
+        self.describe_conflicts(plan)
+        self._conflicts(plan)
+        self._decisions(plan)
+
+
+def _children(
+    spec: ModelSpec, pk: Any, using: str
+) -> Iterator[tuple[ModelSpec, models.ForeignKey[Any, Any], list[Any]]]:
+    """The tracked rows that point to the row *pk* of *spec*, by foreign key."""
+    for child, relation in referrers(spec):
+        path = relation.attname if relation.target_field.primary_key else f"{relation.name}__pk"
+        rows = serialize.rows(child, using).filter(**{path: pk}).order_by()
+        if found := list(rows.values_list("pk", flat=True)):
+            yield child, relation, found
+
+
+def _existing(spec: ModelSpec, pk_values: Iterable[Any], using: str) -> set[Any]:
+    found: set[Any] = set()
+    for part in serialize.chunks([pk for pk in pk_values if pk is not None]):
+        rows = serialize.rows(spec, using).filter(pk__in=part).order_by()
+        found.update(rows.values_list("pk", flat=True))
+    return found
+
+
+def _raw(value: Any) -> Any:
+    return (value.text or min(value.ids)) if isinstance(value, Slot) else value
+
+
+def _incoming_side(found: FoundConflict) -> str:
+    record: Any = found.change.record
+    side = {
+        "date": record.date,
+        "node": found.change.stamp.node,
+        "action": record.action,
+        "fields": record.fields,
+        "refs": record.refs,
+        "field": record.field,
+        "target": None if record.target is None else record.target.id,
+    }
+    return orjson.dumps({name: value for name, value in side.items() if value is not None}).decode()

@@ -1,0 +1,266 @@
+"""Which models are tracked, and what of each travels. Read from the settings once; nothing here touches a database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from django.apps import AppConfig, apps
+from django.contrib.auth.base_user import AbstractBaseUser
+from django.core.exceptions import ImproperlyConfigured
+from django.db import models
+
+from synchro import conf
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+ModelClass = type[models.Model]
+AnyField: TypeAlias = "models.Field[Any, Any]"
+
+
+_ACCOUNT_FIELDS = frozenset({"password", "last_login", "is_superuser", "is_staff"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ModelSpec:
+    """What of one concrete model travels.
+
+    ``root``: the topmost multi-table parent; its rows and those of its children are one object with one history.
+    ``identity``: the model whose primary key numbers the objects, found by following foreign primary keys.
+    ``fields``: the concrete fields of a record: neither generated nor skipped, no automatic number, no parent link.
+    ``relations``: those of them that are foreign keys, by name.
+    ``links``: the m2m fields with a through table of Django's.
+    ``skipped``: the names that ``SYNCHRO_SKIP`` and ``SYNCHRO_SKIP_FIELDS`` leave out.
+    ``version``: ``SYNCHRO_VERSION``.
+    """
+
+    model: ModelClass
+    label: str
+    root: ModelClass
+    identity: ModelClass
+    fields: tuple[AnyField, ...]
+    relations: Mapping[str, models.ForeignKey[Any, Any]]
+    links: Mapping[str, models.ManyToManyField[Any, Any]]
+    skipped: frozenset[str]
+    version: int
+
+    @property
+    def root_label(self) -> str:
+        return self.root._meta.label_lower
+
+    @property
+    def identity_label(self) -> str:
+        return self.identity._meta.label_lower
+
+    @property
+    def borrows_identity(self) -> bool:
+        """Whether the primary key is a foreign key to another object, whose id then names this one too (a profile)."""
+        return self.identity is not self.root
+
+
+def _concrete(model: ModelClass) -> ModelClass:
+    return model._meta.concrete_model or model
+
+
+def _root(model: ModelClass) -> ModelClass:
+    while model._meta.parents:
+        parent = next(iter(model._meta.parents))
+        if parent._meta.proxy or parent is model:
+            break
+        model = parent
+    return model
+
+
+def _identity(model: ModelClass) -> ModelClass:
+    seen = {model}
+    while isinstance(pk := model._meta.pk, models.ForeignKey):
+        target = _concrete(pk.related_model)
+        if target in seen or pk.target_field != target._meta.pk:
+            break
+        seen.add(target)
+        model = target
+    return model
+
+
+def _skipped(model: ModelClass) -> frozenset[str]:
+    names: set[str] = set(conf.skip_fields().get(model._meta.label_lower, ()))
+    for base in model.__mro__:
+        own = vars(base).get("SYNCHRO_SKIP", ())
+        names.update((own,) if isinstance(own, str) else own)
+    return frozenset(names)
+
+
+def _travels(field: AnyField, skipped: frozenset[str]) -> bool:
+    if field.name in skipped or field.attname in skipped or getattr(field, "generated", False):
+        return False
+    if isinstance(field, models.AutoField):
+        return False
+    return not (field.remote_field is not None and getattr(field.remote_field, "parent_link", False))
+
+
+def is_link_field(field: Any) -> bool:
+    """Whether *field* is an m2m field, and does not only look like one, as the managers of tag libraries do."""
+    return isinstance(field, models.ManyToManyField)
+
+
+def through(field: models.ManyToManyField[Any, Any]) -> ModelClass:
+    """The model whose rows are the links of *field*; a loaded field always has one."""
+    return cast("ModelClass", field.remote_field.through)
+
+
+@cache
+def spec(model: ModelClass) -> ModelSpec:
+    """What travels of *model* (of its concrete model, if it is a proxy)."""
+    model = _concrete(model)
+    options = model._meta
+    skipped = _skipped(model)
+    fields = tuple(field for field in options.concrete_fields if _travels(field, skipped))
+    return ModelSpec(
+        model=model,
+        label=options.label_lower,
+        root=_root(model),
+        identity=_identity(model),
+        fields=fields,
+        relations={field.name: field for field in fields if isinstance(field, models.ForeignKey)},
+        links={
+            field.name: field
+            for field in options.many_to_many
+            if is_link_field(field) and field.name not in skipped and through(field)._meta.auto_created
+        },
+        skipped=skipped,
+        version=int(getattr(model, "SYNCHRO_VERSION", 1)),
+    )
+
+
+def object_fields(model_spec: ModelSpec) -> tuple[AnyField, ...]:
+    """The fields that travel, and are taken, of a row that is not tracked but pointed to.
+
+    Of an account only who it is: its password and what it may do are decided where it is used.
+    """
+    if issubclass(model_spec.model, AbstractBaseUser):
+        return tuple(field for field in model_spec.fields if field.name not in _ACCOUNT_FIELDS)
+    return model_spec.fields
+
+
+# --- what is tracked --------------------------------------------------------------------------------------------------
+
+
+def app_config(name: str) -> AppConfig:
+    """The installed app called *name*: its label, or its dotted name (both are tried, letter case does not matter)."""
+    lowered = name.lower()
+    for config in apps.get_app_configs():
+        if lowered in (config.label.lower(), config.name.lower()):
+            return config
+    message = f"SYNCHRO_MODELS names the app {name!r}, which is not in INSTALLED_APPS."
+    raise ImproperlyConfigured(message)
+
+
+def _app_models(config: AppConfig) -> Iterator[ModelClass]:
+    """Every model of an app with rows of its own that can be written: neither proxies nor unmanaged or swapped ones."""
+    for model in config.get_models():
+        options = model._meta
+        if options.managed and not options.proxy and not options.swapped:
+            yield model
+
+
+def _entry_models(entry: Any) -> Iterator[ModelClass]:
+    if isinstance(entry, str):
+        yield from _app_models(app_config(entry))
+        return
+    if not isinstance(entry, (tuple, list)) or not entry or not all(isinstance(part, str) for part in entry):
+        message = f"SYNCHRO_MODELS has {entry!r}: write an app, or a tuple of an app and its models."
+        raise ImproperlyConfigured(message)
+    config = app_config(entry[0])
+    if len(entry) == 1:
+        yield from _app_models(config)
+    for name in entry[1:]:
+        try:
+            yield _concrete(config.get_model(name))
+        except LookupError as error:
+            message = f"SYNCHRO_MODELS names the model {name!r}, which the app {config.label!r} does not have."
+            raise ImproperlyConfigured(message) from error
+
+
+@lru_cache(maxsize=1)
+def tracked() -> frozenset[ModelClass]:
+    """The tracked concrete models. Raises ``ImproperlyConfigured`` where ``SYNCHRO_MODELS`` makes no sense."""
+    found = {model for entry in conf.models() for model in _entry_models(entry)}
+    return frozenset(model for model in found if model._meta.app_label not in ("synchro", "dbsettings"))
+
+
+@lru_cache(maxsize=1)
+def tracked_labels() -> frozenset[str]:
+    """The labels (lower case) of the tracked models."""
+    return frozenset(model._meta.label_lower for model in tracked())
+
+
+def is_tracked(model: ModelClass) -> bool:
+    """Whether *model*, or the concrete model of a proxy, is tracked."""
+    return _concrete(model) in tracked()
+
+
+@lru_cache(maxsize=1)
+def written() -> frozenset[ModelClass]:
+    """The tracked models and their multi-table parents: the tables whose rows a tracked object consists of."""
+    return tracked() | {parent for model in tracked() for parent in model._meta.get_parent_list()}
+
+
+@cache
+def descendants(model: ModelClass) -> tuple[ModelClass, ...]:
+    """The tracked multi-table children of *model*, the most derived ones first."""
+    children = [child for child in tracked() if model in child._meta.get_parent_list()]
+    return tuple(sorted(children, key=lambda child: (-len(child._meta.get_parent_list()), child._meta.label_lower)))
+
+
+@lru_cache(maxsize=1)
+def tracked_links() -> Mapping[ModelClass, models.ManyToManyField[Any, Any]]:
+    """Through model → m2m field, for each link table of Django's own between tracked objects."""
+    return {through(field): field for model in tracked() for field in spec(model).links.values()}
+
+
+@lru_cache(maxsize=1)
+def intermediaries() -> Mapping[ModelClass, models.ManyToManyField[Any, Any]]:
+    """Tracked through model of the project's own → its m2m field: rows that ``add()`` makes without a signal."""
+    found = {}
+    for model in apps.get_models():
+        for field in model._meta.local_many_to_many:
+            if not is_link_field(field):
+                continue
+            link_model = through(field)
+            if not link_model._meta.auto_created and _concrete(link_model) in tracked():
+                found[_concrete(link_model)] = field
+    return found
+
+
+@lru_cache(maxsize=1)
+def _nulled() -> Mapping[ModelClass, list[tuple[ModelClass, models.ForeignKey[Any, Any]]]]:
+    silent = (models.CASCADE, models.PROTECT, models.RESTRICT, models.DO_NOTHING)
+    found: dict[ModelClass, list[tuple[ModelClass, models.ForeignKey[Any, Any]]]] = {}
+    for model in sorted(tracked(), key=lambda each: each._meta.label_lower):
+        for field in model._meta.concrete_fields:
+            if field.model is not model and is_tracked(field.model):
+                continue  # inherited: the parent's to tell
+            if isinstance(field, models.ForeignKey) and field.remote_field.on_delete not in silent:
+                found.setdefault(_concrete(field.related_model), []).append((model, field))
+    return found
+
+
+def nulled_by(target: ModelClass) -> Sequence[tuple[ModelClass, models.ForeignKey[Any, Any]]]:
+    """The tracked models and foreign keys that a deletion in *target* sets to another value (``SET_NULL``, …)."""
+    return _nulled().get(_concrete(target), ())
+
+
+def by_label(label: str) -> ModelClass | None:
+    """The installed model that *label* names, or None."""
+    try:
+        return _concrete(apps.get_model(label))
+    except (LookupError, ValueError):
+        return None
+
+
+def clear_caches() -> None:
+    """Forget what was read from the settings; called when they change (in tests)."""
+    for cached in (spec, tracked, tracked_labels, written, descendants, tracked_links, intermediaries, _nulled):
+        cached.cache_clear()

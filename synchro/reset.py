@@ -1,0 +1,31 @@
+"""Starting over: the log is emptied, and everything up to now counts as synchronized."""
+
+from __future__ import annotations
+
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.utils import timezone
+
+from synchro import nodes
+from synchro.models import ChangeLog, Destination, Held, options
+from synchro.seal import seal_pending
+
+
+def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
+    """Empty the log and move every destination to its end, as after copying the database to the other places.
+
+    Positions go on, and what is known of others stays: tombstones, references, and changes that are held. A deployment
+    that has not imported everything before the reset will be told that changes are missing.
+    """
+    with transaction.atomic(using=using, durable=True):
+        node = nodes.lock_own(using)
+        seal_pending(node, using)
+        node.reset_seq, node.reset_date = node.seq, node.clock if node.seq else None
+        last = ChangeLog.objects.using(using).filter(log=node, seq=node.seq).values_list("date", flat=True).first()
+        if last is not None:
+            node.reset_date = last
+        node.save(using=using)
+        held = Held.objects.using(using).values("change")
+        rows = ChangeLog.objects.using(using).exclude(pk__in=held)
+        rows._raw_delete(using)  # noqa: SLF001  delete() would load them all, to look for what is held
+        Destination.objects.using(using).filter(log=node).update(seq=node.seq, moved=timezone.now())
+    options.last_check = timezone.now()

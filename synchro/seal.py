@@ -1,0 +1,178 @@
+"""Sealing: giving the pending changes their final, gapless positions and strictly increasing dates.
+
+Auto-increment ids are not commit order: a transaction that took id 10 may commit after an export that saw 11. So a
+change has no position until it is sealed, under the node's lock; one that commits late is sealed the next time.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import orjson
+from django.db import models, transaction
+from django.db.models import Max
+
+from changelog_format.dates import format_date
+from synchro import changelog, nodes, pks, references, registry, serialize, tables, values, versions
+from synchro.errors import ClockError
+from synchro.models import Action, ChangeLog, Node, options
+from synchro.options import DEFAULT_TOLERANCE_SECONDS
+from synchro.registry import ModelSpec
+from synchro.versions import Current, Key, Stamp
+
+MICROSECONDS = 1_000_000
+_SEALED = tables.columns(ChangeLog, "log", "seq", "date", "base", "base_node", "origin", "origin_seq")
+
+
+class _Row(NamedTuple):
+    id: int
+    model: str
+    key: Key
+    action: str
+    captured: int
+    payload: str
+
+
+def seal(using: str) -> Node:
+    """Seal everything that is pending, in a transaction of its own; the own node with its new position.
+
+    Raises ``RuntimeError`` inside a transaction (positions would be published that may yet roll back), and
+    ``ClockError`` when the log's clock would be further in the future than the tolerance allows.
+    """
+    with transaction.atomic(using=using, durable=True):
+        node = nodes.lock_own(using)
+        seal_pending(node, using)
+    return node
+
+
+def tolerance() -> int:
+    """How far in the future a change may be dated, in microseconds."""
+    seconds = options.clock_tolerance
+    return int(DEFAULT_TOLERANCE_SECONDS if seconds is None else seconds) * MICROSECONDS
+
+
+def seal_pending(node: Node, using: str) -> int:
+    """Seal everything that is pending; how many changes that was.
+
+    It happens under the lock that :func:`synchro.nodes.lock_own` took.
+    """
+    start = node.seq
+    while part := _pending(using, limit=serialize.CHUNK):
+        for rows in serialize.chunks(_log_missing_targets(part, using)):
+            _number(node, rows, using)
+        _number(node, part, using)
+    if node.seq != start:
+        latest = changelog.now() + tolerance()
+        if node.clock > latest:
+            message = (
+                f"The log's clock stands at {format_date(node.clock)}, ahead of this machine's "
+                f"({format_date(changelog.now())}) by more than the tolerance: a change from a clock that is set wrong "
+                "was logged here. Set this machine's clock right, or raise the option clock_tolerance."
+            )
+            raise ClockError(message)
+        node.save(using=using, update_fields=["seq", "clock"])
+    return node.seq - start
+
+
+def _pending(using: str, *, after: int = 0, limit: int | None = None) -> list[_Row]:
+    rows = changelog.pending(using).filter(pk__gt=after)[:limit]
+    return [
+        _Row(row[0], row[1], Key(row[2], row[3], row[4]), *row[5:])
+        for row in rows.values_list("pk", "model", "root", "pk_text", "link", "action", "captured", "payload")
+    ]
+
+
+def _number(node: Node, part: Sequence[_Row], using: str) -> None:
+    known = versions.find([row.key for row in part], using)
+    newest = dict(known)
+    idents = {current.stamp.node for current in known.values()} | {node.ident}
+    node_ids = {ident: row.pk for ident, row in nodes.by_ident(idents, using).items()}
+    sealed: list[tuple[Any, ...]] = []
+    changed: dict[Key, Current] = {}
+    for row in part:
+        node.seq += 1
+        # Strictly above every earlier date of this log, also of what was imported: a later edit always counts as later.
+        node.clock = max(row.captured, node.clock + 1)
+        base = newest.get(row.key)
+        base_date, base_node = (base.stamp.date, node_ids[base.stamp.node]) if base else (None, None)
+        sealed.append((node.pk, node.seq, node.clock, base_date, base_node, node.pk, node.seq, row.id))
+        gone = row.action in (Action.DELETE, Action.UNLINK)
+        newest[row.key] = changed[row.key] = Current(Stamp(node.clock, node.ident), gone, row.id)
+    tables.update_many(ChangeLog, _SEALED, [ChangeLog._meta.pk], sealed, using)
+    versions.store(changed, known, node_ids, using)
+
+
+# --- rows never logged that a logged row points to --------------------------------------------------------------------
+
+
+def _targets(rows: Iterable[_Row], using: str) -> Iterator[tuple[ModelSpec, Any]]:
+    """The rows of tracked models that *rows* need: what their states point to, and both ends of their links."""
+    by_column: dict[models.ForeignKey[Any, Any], set[Any]] = defaultdict(set)
+    for row in rows:
+        model = registry.by_label(row.model)
+        if model is None or not registry.is_tracked(model) or row.action == Action.DELETE:
+            continue
+        if row.key.link:
+            link = registry.spec(model).links.get(row.key.link.partition(":")[0])
+            if link is not None:
+                source, target = registry.spec(model), registry.spec(link.related_model)
+                yield source, references.pk_value(source, row.key.pk_text)
+                yield target, references.pk_value(target, row.key.link.partition(":")[2])
+            continue
+        relations = registry.spec(model).relations
+        if relations and row.payload:
+            state = orjson.loads(row.payload)
+            for name, field in relations.items():
+                value = state.get(name)
+                if value is None:
+                    continue
+                try:
+                    pointed = values.decode(field, value)
+                except values.UndecodableValueError:  # logged before the schema changed: it points nowhere by now
+                    continue
+                if field.target_field.primary_key:
+                    yield registry.spec(field.related_model), pointed
+                else:
+                    by_column[field].add(pointed)
+    for field, wanted in by_column.items():  # foreign keys with to_field
+        target = registry.spec(field.related_model)
+        for part in serialize.chunks(list(wanted)):
+            found = serialize.rows(target, using).filter(**{f"{field.target_field.attname}__in": part})
+            yield from ((target, pk) for pk in found.values_list("pk", flat=True))
+
+
+def _unlogged(targets: Iterable[tuple[ModelSpec, Any]], using: str) -> dict[ModelSpec, list[Any]]:
+    by_model: dict[ModelSpec, dict[str, Any]] = defaultdict(dict)
+    for target, pk in targets:
+        if pk is not None and registry.is_tracked(target.model):
+            by_model[target][pks.to_text(target.model, pk)] = pk
+    found: dict[ModelSpec, list[Any]] = {}
+    for target, wanted in by_model.items():
+        missing = versions.unlogged(target.root_label, wanted, using)
+        for part in serialize.chunks(sorted(missing)):
+            waiting = changelog.pending(using).filter(root=target.root_label, link="", pk_text__in=part)
+            missing.difference_update(waiting.values_list("pk_text", flat=True))
+        if missing:
+            found[target] = [wanted[text] for text in sorted(missing)]
+    return found
+
+
+def _log_missing_targets(part: Sequence[_Row], using: str) -> list[_Row]:
+    """Log the rows of tracked models that *part* points to and of which no change was ever logged.
+
+    What those point to is logged too. They were there before synchro, or were written past the ORM. Returned in an
+    order in which they can be replayed.
+    """
+    first: list[_Row] = []
+    wanted = _unlogged(_targets(part, using), using)
+    while wanted:
+        before = ChangeLog.objects.using(using).aggregate(last=Max("pk"))["last"] or 0
+        for target, pk_values in wanted.items():
+            changelog.log_objects(target, pk_values, Action.ADD, using)
+        # Nobody knows when they came to be; dated now, they would push the changes that need them past their own time.
+        fresh = [row._replace(captured=part[0].captured) for row in _pending(using, after=before)]
+        first = fresh + first
+        wanted = _unlogged(_targets(fresh, using), using)
+    return first

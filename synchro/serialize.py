@@ -1,0 +1,110 @@
+"""An object's whole state as plain JSON values: from an instance, from rows, and back to column values.
+
+A state maps field names (``ModelSpec.fields``) to the JSON forms of :mod:`synchro.values`; foreign keys hold the raw
+value of the column that they point to, which means something in this database only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+from django.db import models
+from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
+
+from changelog_format.values import JSON_NULL
+from synchro import tables, values
+from synchro.errors import UnloggableValueError
+from synchro.registry import ModelSpec
+
+State = dict[str, Any]
+T = TypeVar("T")
+
+CHUNK = 1000
+"""Rows per query wherever rows are read or written by the chunk."""
+
+
+def chunks(items: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
+    """*items* in their order, at most *size* at a time; nothing for no items."""
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def instance_state(spec: ModelSpec, instance: models.Model) -> State | None:
+    """The state of *instance* just after its row was written; None where only the row can tell (see ``values``)."""
+    held = instance.__dict__
+    state: State = {}
+    for field in spec.fields:
+        value = held.get(field.attname, values.INEXACT)
+        if value is not values.INEXACT:
+            try:
+                value = values.codec(field).encode_assigned(value)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise _unloggable(spec, instance.pk, field.name, error) from error
+        if value is values.INEXACT:
+            return None
+        state[field.name] = value
+    return state
+
+
+def held_state(spec: ModelSpec, instance: models.Model) -> State:
+    """What *instance* is certain to know of its row, which is gone."""
+    held = instance.__dict__
+    state: State = {}
+    for field in spec.fields:
+        if field.attname in held:
+            try:
+                value = values.codec(field).encode_assigned(held[field.attname])
+            except (TypeError, ValueError, RecursionError):
+                continue  # it was never logged, and a row that is gone needs it no more
+            if value is not values.INEXACT:
+                state[field.name] = value
+    return state
+
+
+def _unloggable(spec: ModelSpec, pk: Any, field: str, error: Exception) -> UnloggableValueError:
+    return UnloggableValueError(f"{spec.label} {pk!r} cannot be logged: {field}: {error}")
+
+
+def rows(spec: ModelSpec, using: str) -> QuerySet[models.Model]:
+    """All rows of a model, past its managers: those hide rows, or refuse to work outside a scope."""
+    return tables.rows(spec.model, using)
+
+
+def row_states(spec: ModelSpec, pks: Iterable[Any], using: str) -> dict[Any, State]:
+    """Primary key → state of the rows that exist among *pks*; one query a chunk, past every manager."""
+    found: dict[Any, State] = {}
+    for part in chunks(list(pks)):
+        found.update(_read(spec, rows(spec, using).filter(pk__in=part)))
+    return found
+
+
+def _read(spec: ModelSpec, queryset: QuerySet[models.Model]) -> Iterator[tuple[Any, State]]:
+    # A JSON column says None for SQL NULL and for JSON null: ask which it is.
+    nullable_json = [f for f in spec.fields if isinstance(f, models.JSONField) and f.null]
+    asked = {
+        f"synchro_{field.name}_isnull": ExpressionWrapper(Q(**{f"{field.name}__isnull": True}), BooleanField())
+        for field in nullable_json
+    }
+    names = [field.attname for field in spec.fields]
+    encoders = [(field.name, values.codec(field).encode, isinstance(field, models.JSONField)) for field in spec.fields]
+    width = len(names)
+    for pk, *row in queryset.annotate(**asked).values_list("pk", *names, *asked).order_by():
+        sql_nulls = {field.name for field, isnull in zip(nullable_json, row[width:], strict=True) if isnull}
+        state: State = {}
+        for (name, encode, is_json), value in zip(encoders, row[:width], strict=True):
+            if is_json and value is None and name not in sql_nulls:
+                value = JSON_NULL  # noqa: PLW2901  the column holds JSON null
+            try:
+                state[name] = encode(value)
+            except (TypeError, ValueError, RecursionError) as error:
+                raise _unloggable(spec, pk, name, error) from error
+        yield pk, state
+
+
+def column_value(field: models.Field[Any, Any], value: Any) -> Any:
+    """What to assign to ``field.attname`` for the JSON form *value*.
+
+    Raises ``UndecodableValueError`` if the field cannot take it.
+    """
+    return values.decode(field, value)

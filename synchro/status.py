@@ -1,0 +1,100 @@
+"""Where this deployment stands: what is tracked, pending, sent, taken and held."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import Count
+
+from synchro import changelog, conf, nodes, registry
+from synchro.models import Bundle, Conflict, Destination, Held, Node
+from synchro.pause import is_paused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationStatus:
+    """``waiting``: sealed changes that the destination has not got; pending ones come on top."""
+
+    name: str
+    seq: int
+    waiting: int
+    last_export: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerStatus:
+    """``taken``: how far its log was imported; ``acked``: how far it is known to have taken ours."""
+
+    node: str
+    taken: int
+    acked: int
+    heard: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status:
+    """What :func:`status` found.
+
+    ``held`` and ``held_reasons``: imported changes that could not be applied yet. ``node`` is None before the first
+    export.
+    """
+
+    node: str | None
+    name: str
+    seq: int
+    pending: int
+    models: tuple[str, ...]
+    paused: bool
+    destinations: tuple[DestinationStatus, ...]
+    peers: tuple[PeerStatus, ...]
+    held: int
+    held_reasons: tuple[tuple[str, int], ...]
+    conflicts: int
+    bundles_sent: int
+    bundles_received: int
+
+    def as_dict(self) -> dict[str, Any]:
+        """As ``--json`` prints it."""
+        return asdict(self)
+
+
+def status(using: str = DEFAULT_DB_ALIAS) -> Status:
+    """Read the present state; nothing is sealed or changed."""
+    node = nodes.own(using)
+    seq = node.seq if node is not None else 0
+    destinations = Destination.objects.using(using).filter(log=node).order_by("name") if node is not None else ()
+    peers = Node.objects.using(using).filter(own=False).order_by("ident")
+    reasons = Held.objects.using(using).values_list("reason").annotate(number=Count("pk")).order_by("-number")
+    return Status(
+        node=node.ident if node is not None else None,
+        name=conf.node_name(using),
+        seq=seq,
+        pending=changelog.pending(using).count(),
+        models=tuple(sorted(registry.tracked_labels())),
+        paused=is_paused(),
+        destinations=tuple(
+            DestinationStatus(
+                name=each.name,
+                seq=each.seq,
+                waiting=seq - each.seq,
+                last_export=each.moved.isoformat() if each.moved else None,
+            )
+            for each in destinations
+        ),
+        peers=tuple(
+            PeerStatus(
+                node=each.ident,
+                taken=each.taken_seq,
+                acked=each.acked_seq,
+                heard=each.heard.isoformat() if each.heard else None,
+            )
+            for each in peers
+        ),
+        held=Held.objects.using(using).count(),
+        held_reasons=tuple((reason, number) for reason, number in reasons[:10]),
+        conflicts=Conflict.objects.using(using).count(),
+        bundles_sent=Bundle.objects.using(using).filter(direction=Bundle.Direction.SENT).count(),
+        bundles_received=Bundle.objects.using(using).filter(direction=Bundle.Direction.RECEIVED).count(),
+    )

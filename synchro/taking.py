@@ -1,0 +1,375 @@
+"""Taking the records of a bundle: planned and applied chunk by chunk, in the caller's transaction."""
+
+from __future__ import annotations
+
+import uuid
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import orjson
+from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
+from django.utils import timezone
+
+from changelog_format import Change, Header, ObjectRecord
+from changelog_format.dates import format_date, parse_date
+from synchro import apply, changelog, conf, nodes, references, serialize
+from synchro.checkpoints import Checkpoints, check_own
+from synchro.conf import Policy
+from synchro.errors import ClockError, ConflictError, DanglingError, HeldError
+from synchro.models import MAX_VERSION, Bundle, Held, Node, as_datetime, options
+from synchro.plan import ConflictFoundError, HoldError, Incoming, Plan, Planner
+from synchro.recording import Recorder
+from synchro.registry import ModelSpec
+from synchro.resolving import Lock
+from synchro.seal import seal_pending, tolerance
+from synchro.values import UndecodableValueError
+
+SHOWN = 20
+_COUNTED = (
+    "added", "changed", "deleted", "m2m", "merged", "unchanged", "already_known", "stale", "conflicts", "objects",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldChange:
+    """A change that could not be applied yet, and why."""
+
+    model: str
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImportReport:
+    """What an import did, or would do (``dry_run``).
+
+    Counts are of changes; ``held`` counts, ``held_changes`` names some.
+    """
+
+    bundle: str
+    file: str
+    node: str
+    from_seq: int
+    to_seq: int
+    records: int
+    added: int = 0
+    changed: int = 0
+    deleted: int = 0
+    m2m: int = 0
+    merged: int = 0
+    unchanged: int = 0
+    already_known: int = 0
+    stale: int = 0
+    conflicts: int = 0
+    held: int = 0
+    objects: int = 0
+    own: bool = False
+    dry_run: bool = False
+    held_changes: tuple[HeldChange, ...] = ()
+    details: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The numbers as ``--json`` prints them."""
+        data = asdict(self)
+        del data["details"]
+        return data
+
+
+class Taking:
+    """One bundle being taken: what was asked for, and what has been done so far.
+
+    *records* are read once. *name* is what messages call them; *records_total* and *sha256* are what the bundle says of
+    itself. With *careful* foreign keys are checked chunk by chunk, so that a record that leaves one pointing nowhere
+    can be held; otherwise at the end, which is quicker, with ``DanglingError`` where there is one.
+    """
+
+    def __init__(
+        self,
+        header: Header,
+        records: Iterable[Change | ObjectRecord],
+        *,
+        name: str,
+        records_total: int = 0,
+        sha256: str = "",
+        policy: Policy | None = None,
+        strict: bool = False,
+        allow_gap: bool = False,
+        careful: bool = False,
+        using: str,
+    ) -> None:
+        self._header = header
+        self._records = records
+        self._total = records_total
+        self._sha256 = sha256
+        self._name = name
+        self._policy = policy
+        self._strict = strict
+        self._allow_gap = allow_gap
+        self._careful = careful
+        self._using = using
+        self._counts: Counter[str] = Counter()
+        self._held: list[HeldChange] = []
+        self._held_before: set[tuple[str, int]] = set()
+        self._held_anew = 0
+        self._details: list[tuple[str, str, str]] = []
+        self._tables: set[str] = set()
+        self._refused: set[tuple[str, int]] = set()
+
+    # --- the two ways -------------------------------------------------------------------------------------------------
+
+    def take(self) -> ImportReport:
+        """Plan and apply everything, in the caller's transaction."""
+        node = nodes.lock_own(self._using)
+        seal_pending(node, self._using)
+        if self._header.node.id in nodes.own_idents(self._using):
+            return self._own_bundle(node)
+        checkpoints = Checkpoints(self._header, node, self._using)
+        checkpoints.check(allow_gap=self._allow_gap)
+        planner = self._planner(node, lock=lambda wanted: self._lock(node, wanted))
+        recorder = Recorder(self._header, node, self._using)
+        if self._strict:
+            self._held_before = {(each.stamp.node, each.origin_seq) for each in recorder.held_changes()}
+        for batch in self._batches(checkpoints):
+            self._take_batch(batch, planner, recorder)
+        self._retry_held(planner, recorder)
+        self._finish_deferred(recorder)
+        self._check_constraints()
+        if self._strict and self._held_anew:
+            raise HeldError(self._held_text(), hint="Without --strict they are held, and the rest goes in.")
+        checkpoints.advance(node)
+        node.save(using=self._using, update_fields=["seq", "clock"])
+        report = self._report(held=self._held_here())
+        self._remember(checkpoints.peer, report)
+        return report
+
+    def preview(self) -> ImportReport:
+        """The same decisions without writing: nothing is sealed, applied or logged, and no handler runs."""
+        node = nodes.own(self._using)
+        if self._header.node.id in nodes.own_idents(self._using):
+            return self._own_bundle(node, dry_run=True)
+        checkpoints = Checkpoints(self._header, node, self._using)
+        checkpoints.check(allow_gap=self._allow_gap)
+        planner = self._planner(node, pending=True)
+        for batch in self._batches(checkpoints):
+            try:
+                plan = planner.plan(batch)
+            except ConflictFoundError as error:
+                raise self._conflict(error) from error
+            self._count(plan, batch)
+        if self._strict and self._held:
+            raise HeldError(self._held_text(), hint="Without --strict they are held, and the rest goes in.")
+        return self._report(held=len(self._held), dry_run=True)
+
+    def _planner(self, node: Node | None, *, pending: bool = False, lock: Lock | None = None) -> Planner:
+        default: Any = options.conflict_policy
+        return Planner(
+            node.ident if node is not None else "",
+            self._policy,
+            default if default in conf.POLICIES else "newest",
+            self._using,
+            pending=pending,
+            lock=lock,
+        )
+
+    def _lock(self, node: Node, wanted: dict[ModelSpec, set[str]]) -> None:
+        """Keep everybody else from writing the rows of *wanted*, and number what they logged until then.
+
+        Otherwise what is committed between the sealing at the start and the plan would be overwritten unseen. Whoever
+        writes to SQLite waits for the lock on the node anyway.
+        """
+        if connections[self._using].features.has_select_for_update:
+            references.lock_rows(wanted, self._using)
+            seal_pending(node, self._using)
+
+    def _own_bundle(self, node: Node | None, *, dry_run: bool = False) -> ImportReport:
+        """A bundle that this deployment wrote itself: everything in it is known, unless the log was set back since."""
+        check_own(self._header, node, self._using)
+        self._counts["already_known"] = self._total
+        return self._report(held=0, own=True, dry_run=dry_run)
+
+    # --- chunk by chunk -----------------------------------------------------------------------------------------------
+
+    def _batches(self, checkpoints: Checkpoints) -> Iterator[list[Incoming]]:
+        """The records that are not known here yet, by the chunk."""
+        latest = changelog.now() + tolerance()
+        batch: list[Change | ObjectRecord] = []
+        for record in self._records:
+            if isinstance(record, Change) and record.date > format_date(latest):
+                raise ClockError(
+                    f"{self._name}: the change at position {record.seq} is dated {record.date}, "
+                    f"later than this machine's clock ({format_date(changelog.now())}) and the tolerance allow.",
+                    hint="Set the clocks right. Nothing was imported.",
+                )
+            batch.append(record)
+            if len(batch) >= serialize.CHUNK:
+                yield self._unknown(batch, checkpoints)
+                batch = []
+        if batch:
+            yield self._unknown(batch, checkpoints)
+
+    def _unknown(self, batch: Sequence[Change | ObjectRecord], checkpoints: Checkpoints) -> list[Incoming]:
+        versions = {label: min(info.version, MAX_VERSION) for label, info in self._header.models.items()}
+        incoming = [Incoming.of(record, self._header.node.id, versions.get(record.model, 1)) for record in batch]
+        fresh, known = checkpoints.unknown(incoming)
+        self._counts["already_known"] += known
+        return fresh
+
+    def _take_batch(
+        self,
+        batch: Sequence[Incoming],
+        planner: Planner,
+        recorder: Recorder,
+        *,
+        promise: bool = False,
+    ) -> None:
+        """Take *batch* as a whole; where the database refuses that, its halves, down to the record that is to blame.
+
+        That one is held with the reason that the database gives, and the others go in, in the sender's order.
+        """
+        if not batch:
+            return
+        try:
+            with recorder.restored_on_error(), transaction.atomic(using=self._using):
+                plan = self._carry_out(batch, planner, recorder, promise=promise)
+        except ConflictFoundError as error:
+            raise self._conflict(error) from error
+        except OperationalError:
+            raise  # the database itself: nothing that holding a record would help
+        except (DatabaseError, HoldError, UndecodableValueError) as error:
+            planner.forget()
+            if len(batch) > 1:
+                middle = len(batch) // 2
+                self._take_batch(batch[:middle], planner, recorder, promise=promise)
+                self._take_batch(batch[middle:], planner, recorder, promise=promise)
+                return
+            self._refused.add((batch[0].stamp.node, batch[0].origin_seq))
+            plan = planner.nothing(batch[0], _reason(error))
+            recorder.record(plan, batch)
+        self._count(plan, batch)
+        planner.accept(plan)
+
+    def _carry_out(
+        self, batch: Sequence[Incoming], planner: Planner, recorder: Recorder, *, promise: bool = False
+    ) -> Plan:
+        plan = planner.plan(batch, promise=promise)
+        recorder.describe_conflicts(plan)
+        apply.apply_operations(plan.operations, self._using)
+        touched = apply.touched_tables(plan.operations)
+        self._tables |= touched
+        if self._careful or len(batch) == 1:
+            self._constraints(touched)
+        recorder.record(plan, batch)
+        return plan
+
+    # --- at the end ---------------------------------------------------------------------------------------------------
+
+    def _retry_held(self, planner: Planner, recorder: Recorder) -> None:
+        """What could not be applied, now or at an earlier import: what it waited for may have come."""
+        while held := recorder.held_changes():
+            before = len(held), len(self._refused)
+            # Those that the database refuses by themselves would make the others fail with them.
+            alone = [change for change in held if (change.stamp.node, change.origin_seq) in self._refused]
+            together = [change for change in held if (change.stamp.node, change.origin_seq) not in self._refused]
+            self._held.clear()
+            self._held_anew = 0
+            recorder.retrying = True
+            for part in [*serialize.chunks(together, serialize.CHUNK), *([change] for change in alone)]:
+                self._take_batch(part, planner, recorder, promise=True)
+            recorder.retrying = False
+            if (len(recorder.held_changes()), len(self._refused)) == before:
+                return
+
+    def _finish_deferred(self, recorder: Recorder) -> None:
+        """Deletions that were put off for living children.
+
+        They are carried out if these are gone, otherwise the parent is kept.
+        """
+        for removal in recorder.deferred():
+            if removal.needed:
+                self._counts["conflicts"] += 1
+            else:
+                apply.apply_operations([removal.operation], self._using)
+                self._tables |= apply.touched_tables([removal.operation])
+                self._counts["deleted"] += 1
+        recorder.log_decisions()
+
+    def _check_constraints(self) -> None:
+        """Check foreign keys that the database checks only at the commit.
+
+        Here the error can still say what it is.
+        """
+        try:
+            self._constraints(self._tables)
+        except IntegrityError as error:
+            raise DanglingError(f"{self._name}: {error}", hint="Nothing was imported.") from error
+
+    def _constraints(self, tables: set[str]) -> None:
+        if tables:
+            connections[self._using].check_constraints(table_names=sorted(tables))
+
+    def _held_here(self) -> int:
+        return Held.objects.using(self._using).count()
+
+    # --- what to say --------------------------------------------------------------------------------------------------
+
+    def _count(self, plan: Plan, batch: Sequence[Incoming]) -> None:
+        self._counts.update(plan.counts)
+        for number, reason in plan.held.items():
+            record: Any = batch[number].record
+            self._held_anew += (batch[number].stamp.node, batch[number].origin_seq) not in self._held_before
+            self._held.append(HeldChange(model=record.model, id=record.id, reason=reason))
+        room = 100_000 - len(self._details)
+        self._details += plan.details[:room]
+
+    def _conflict(self, error: ConflictFoundError) -> ConflictError:
+        return ConflictError(
+            f"{self._name}: conflict at {error}.",
+            hint="The policy is to fail: nothing was imported. See --on-conflict.",
+        )
+
+    def _held_text(self) -> str:
+        shown = "; ".join(f"{each.model} {each.id}: {each.reason}" for each in self._held[:SHOWN])
+        more = f"; and {len(self._held) - SHOWN} more" if len(self._held) > SHOWN else ""
+        return f"{self._name}: {len(self._held)} changes cannot be applied: {shown}{more}."
+
+    def _report(self, *, held: int, own: bool = False, dry_run: bool = False) -> ImportReport:
+        header = self._header
+        return ImportReport(
+            bundle=header.bundle,
+            file=self._name,
+            node=header.node.id,
+            from_seq=header.start.seq,
+            to_seq=header.end.seq,
+            records=self._total,
+            **{name: self._counts[name] for name in _COUNTED},
+            held=held,
+            own=own,
+            dry_run=dry_run,
+            held_changes=tuple(self._held[:SHOWN]),
+            details=tuple(self._details),
+        )
+
+    def _remember(self, peer: Node, report: ImportReport) -> None:
+        header = self._header
+        Bundle.objects.using(self._using).create(
+            direction=Bundle.Direction.RECEIVED,
+            ident=uuid.UUID(header.bundle),
+            node=peer,
+            destination=header.destination[:64],
+            first_seq=header.start.seq,
+            last_seq=header.end.seq,
+            records=self._total,
+            sha256=self._sha256,
+            file=self._name[-255:],
+            created=as_datetime(parse_date(header.created)),
+            handled=timezone.now(),
+            header=orjson.dumps(header.to_dict()).decode(),
+            report=orjson.loads(orjson.dumps(report.as_dict())),
+        )
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text if isinstance(error, HoldError) else f"{type(error).__name__}: {text}"

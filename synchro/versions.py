@@ -1,0 +1,98 @@
+"""The newest known change of each object and of each m2m link: what conflicts are decided against."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from synchro import serialize, tables
+from synchro.models import Action, ChangeLog, Version
+
+
+class Key(NamedTuple):
+    """What has a history of its own: an object (``link`` is ""), or one m2m link of it."""
+
+    root: str
+    pk_text: str
+    link: str = ""
+
+
+class Stamp(NamedTuple):
+    """Date (microseconds) and node (its id) of a change; the greater one is the later change."""
+
+    date: int
+    node: str
+
+
+class Current(NamedTuple):
+    """The newest change of a key."""
+
+    stamp: Stamp
+    deleted: bool
+    change_id: int | None
+
+
+_KEYS = tables.columns(Version, "root", "pk_text", "link")
+_VALUES = tables.columns(Version, "date", "node", "deleted", "change_id")
+
+
+def find(keys: Iterable[Key], using: str) -> dict[Key, Current]:
+    """The newest changes of those *keys* that have one; one query a chunk and model."""
+    by_root: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    for key in keys:
+        by_root[key.root][key.pk_text].add(key.link)
+    found: dict[Key, Current] = {}
+    for root, wanted in by_root.items():
+        links = {link for of_pk in wanted.values() for link in of_pk}
+        for part in serialize.chunks(sorted(wanted)):
+            rows = Version.objects.using(using).filter(root=root, pk_text__in=part)
+            if links == {""}:
+                rows = rows.filter(link="")
+            elif "" not in links:
+                rows = rows.exclude(link="")
+            fields = rows.values_list("pk_text", "link", "date", "node__ident", "deleted", "change_id")
+            for pk_text, link, date, node, deleted, change_id in fields.iterator(chunk_size=serialize.CHUNK):
+                if link in wanted[pk_text]:
+                    found[Key(root, pk_text, link)] = Current(Stamp(date, node), deleted, change_id)
+    return found
+
+
+def find_pending(keys: Iterable[Key], own_ident: str, using: str) -> dict[Key, Current]:
+    """The newest changes of *keys* that are logged and not sealed yet, dated as they were captured."""
+    wanted = set(keys)
+    found: dict[Key, Current] = {}
+    for part in serialize.chunks(sorted(wanted)):
+        rows = ChangeLog.objects.using(using).filter(log__isnull=True, pk_text__in=[key.pk_text for key in part])
+        for pk, root, text, link, action, captured in rows.order_by("pk").values_list(
+            "pk", "root", "pk_text", "link", "action", "captured"
+        ):
+            key = Key(root, text, link)
+            if key in wanted:
+                gone = action in (Action.DELETE, Action.UNLINK)
+                found[key] = Current(Stamp(captured, own_ident), gone, pk)
+    return found
+
+
+def store(changed: Mapping[Key, Current], known: Iterable[Key], node_ids: Mapping[str, int], using: str) -> None:
+    """Write *changed*; *known* are the keys that have a row already, *node_ids* the primary keys of the nodes by id."""
+    present = set(known)
+
+    def row(current: Current) -> tuple[int, int, bool, int | None]:
+        return current.stamp.date, node_ids[current.stamp.node], current.deleted, current.change_id
+
+    tables.insert_many(
+        Version, [*_KEYS, *_VALUES], ((*key, *row(cur)) for key, cur in changed.items() if key not in present), using
+    )
+    tables.update_many(
+        Version, _VALUES, _KEYS, ((*row(cur), *key) for key, cur in changed.items() if key in present), using
+    )
+
+
+def unlogged(root: str, pk_texts: Iterable[str], using: str) -> set[str]:
+    """Those of *pk_texts* of which no change was ever logged."""
+    wanted = set(pk_texts)
+    for part in serialize.chunks(sorted(wanted)):
+        rows = Version.objects.using(using).filter(root=root, link="", pk_text__in=part)
+        wanted.difference_update(rows.values_list("pk_text", flat=True))
+    return wanted

@@ -1,0 +1,109 @@
+"""A database that was copied goes on under an id of its own; what it inherited keeps the ids that it was born with."""
+
+import pytest
+from django.test import override_settings
+
+from synchro import DisableSynchroLog
+from synchro.models import Node, Reference
+from synchro.seal import seal
+from tests.app.deploy import carry, queries, records, take, write
+from tests.project.plain.models import Color
+from tests.project.shop.models import Car, Person, Restaurant, Tag
+
+pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
+
+
+def ident():
+    return Node.objects.get(current=True).ident
+
+
+def test_a_row_that_was_never_logged_keeps_its_id_in_the_copy():
+    with DisableSynchroLog():
+        person = Person.objects.create(name="from before synchro")
+    Tag.objects.create(name="t")
+    seal("default")
+    old = ident()
+    with override_settings(SYNCHRO_NODE="copy"):
+        person.name = "edited in the copy"
+        person.save()
+        data, _ = write()
+        assert ident() != old
+    assert [r["id"] for r in records(data) if r["model"] == "shop.person"] == [f"{old}/{person.pk}"]
+
+
+def test_the_original_and_the_copy_mean_the_same_row():
+    with DisableSynchroLog():
+        person = Person.objects.create(name="a")
+    Tag.objects.create(name="t")
+    carry()
+    person.name = "b"
+    person.save()
+    carry()
+    with override_settings(SYNCHRO_NODE="copy"):
+        person.name = "c"
+        person.save()
+        data, _ = write(to="hq")
+        take(data, allow_gap=True)
+    assert list(Person.objects.using("hq").values_list("name", flat=True)) == ["c"]
+
+
+def test_what_is_not_tracked_and_pointed_to_keeps_its_id_too():
+    color = Color.objects.create(name="red")
+    Tag.objects.create(name="t")
+    seal("default")
+    old = ident()
+    with override_settings(SYNCHRO_NODE="copy"):
+        Car.objects.create(plate="1", color=color)
+        data, _ = write()
+    assert [r["id"] for r in records(data) if r["type"] == "object"] == [f"{old}/{color.pk}"]
+
+
+def test_every_row_and_tombstone_has_one_reference():
+    with DisableSynchroLog():
+        restaurant = Restaurant.objects.create(name="r")
+    gone = Person.objects.create(name="gone")
+    pk = gone.pk
+    gone.delete()
+    seal("default")
+    old = ident()
+    with override_settings(SYNCHRO_NODE="copy"):
+        seal("default")
+    rows = Reference.objects.filter(model="shop.person", pk_text=str(pk))
+    assert list(rows.values_list("object_id", flat=True)) == [f"{old}/{pk}"]
+    of_restaurant = Reference.objects.filter(model="shop.place", pk_text=str(restaurant.pk))
+    assert list(of_restaurant.values_list("object_id", flat=True)) == [f"{old}/{restaurant.pk}"]
+
+
+def test_others_have_nothing_of_the_new_log():
+    Tag.objects.create(name="a")
+    carry()
+    Tag.objects.using("hq").create(name="b")
+    carry("hq", "default")
+    assert Node.objects.get(own=False).acked_seq
+    with override_settings(SYNCHRO_NODE="copy"):
+        seal("default")
+    assert set(Node.objects.values_list("acked_seq", flat=True)) == {0}
+
+
+def test_the_number_of_queries_does_not_grow_with_the_rows():
+    counted = []
+    Tag.objects.create(name="t")
+    seal("default")
+    for name, number in (("first", 2), ("second", 50)):
+        with DisableSynchroLog():
+            Person.objects.bulk_create(Person(name=str(n)) for n in range(number))
+        with override_settings(SYNCHRO_NODE=name):
+            counted.append(queries("default", lambda: seal("default"))[0])
+    assert counted[1] <= counted[0]  # the first one also writes the tag's
+    assert Reference.objects.filter(model="shop.person").count() == 52
+
+
+def test_more_rows_than_one_chunk_holds(monkeypatch):
+    monkeypatch.setattr("synchro.serialize.CHUNK", 3)
+    with DisableSynchroLog():
+        Person.objects.bulk_create(Person(name=str(n)) for n in range(10))
+    Tag.objects.create(name="t")
+    seal("default")
+    with override_settings(SYNCHRO_NODE="copy"):
+        seal("default")
+    assert Reference.objects.filter(model="shop.person").count() == 10

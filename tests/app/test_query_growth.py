@@ -1,0 +1,88 @@
+"""What an import and a reset ask the database does not grow with what they find."""
+
+import pytest
+from django.db import connections
+from django.test import override_settings
+from django.test.utils import CaptureQueriesContext
+
+from synchro import nodes, reset_synchro
+from synchro.models import ChangeLog, Held, Node
+from synchro.seal import seal
+from tests.app.deploy import brought, carry, queries, rolled_back, take, write
+from tests.project.shop.models import Club, Note, Tag
+
+pytestmark = pytest.mark.django_db(databases=["default", "hq"])
+
+
+def grows(call):
+    """How many queries on hq *call* makes for few and for many; it sets up what it does itself."""
+    counted = []
+    for number in (5, 50):
+        with rolled_back("default", "hq"):
+            counted.append(queries("hq", call(number))[0])
+    return counted[1] - counted[0]
+
+
+def test_decisions_for_the_local_side():
+    def imports(number):
+        for n in range(number):
+            Note.objects.create(char=str(n))
+        carry()
+        for alias in ("hq", "default"):
+            for note in Note.objects.using(alias):
+                note.text = alias
+                note.save()
+        data, _ = write(to="hq")
+        seal("hq")
+
+        def run():
+            assert brought(take(data, on_conflict="local"))["conflicts"] == number
+
+        return run
+
+    assert grows(imports) == 0
+
+
+def test_nodes_that_are_new():
+    def imports(number):
+        def run():
+            idents = [f"n-{n:08x}" for n in range(number)]
+            found = nodes.by_ident(idents, "hq")
+            assert {ident: node.ident for ident, node in found.items()} == {ident: ident for ident in idents}
+            assert Node.objects.using("hq").filter(pk__in=[node.pk for node in found.values()]).count() == number
+
+        return run
+
+    assert grows(imports) == 0
+
+
+def test_changes_that_go_on_being_held():
+    def imports(number):
+        for n in range(number):
+            Club.objects.create(name=str(n))
+        first, _ = write(to="hq")
+        Tag.objects.create(name="t")
+        with override_settings(SYNCHRO_MODELS=(("shop", "Tag"),)):
+            take(first)
+
+        def run():
+            with override_settings(SYNCHRO_MODELS=(("shop", "Tag"),)):
+                take(write(to="x", since=number)[0])
+
+        return run
+
+    assert grows(imports) == 0
+
+
+def test_a_reset_loads_no_change_and_keeps_what_is_held():
+    for n in range(5):
+        Club.objects.create(name=str(n))
+    Tag.objects.create(name="t")
+    data, _ = write()
+    with override_settings(SYNCHRO_MODELS=(("shop", "Tag"),)):
+        take(data)
+    with CaptureQueriesContext(connections["hq"]) as captured:
+        reset_synchro("hq")
+    found = [query["sql"] for query in captured if "synchro_held" in query["sql"]]
+    assert [sql.split()[0] for sql in found] == ["DELETE"]
+    assert ChangeLog.objects.using("hq").count() == Held.objects.using("hq").count() == 5

@@ -1,0 +1,180 @@
+"""Synchronizing LOCAL with REMOTE, both with synchro's tables."""
+
+import datetime as dt
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+from django.utils import timezone
+
+from synchro import DisableSynchroLog, export_bundle, import_bundle, reset_synchro
+from synchro.models import ChangeLog, Conflict, options
+from synchro.synchronizing import synchronize
+from tests.project.plain.models import Color
+from tests.project.shop.models import Car, City, Country, Person, Restaurant, Tag
+
+pytestmark = [pytest.mark.django_db(databases=["default", "hq", "ship"])]
+
+
+@pytest.fixture(autouse=True)
+def remote(settings):
+    settings.SYNCHRO_REMOTE = "hq"
+
+
+def run():
+    from io import StringIO
+
+    out = StringIO()
+    call_command("synchronize", stdout=out)
+    return out.getvalue().strip()
+
+
+def test_it_says_what_the_predecessor_said():
+    assert run() == "No changes since last synchronization."
+    Tag.objects.create(name="a")
+    assert run() == "Synchronization performed successfully."
+    assert Tag.objects.using("hq").get().name == "a"
+    assert run() == "No changes since last synchronization."
+
+
+@pytest.mark.parametrize("value", [None, "absent"])
+def test_without_a_remote_it_refuses(settings, value):
+    settings.SYNCHRO_REMOTE = None
+    if value == "absent":
+        del settings.SYNCHRO_REMOTE
+        with pytest.warns(RuntimeWarning, match="SYNCHRO_REMOTE is not set"), pytest.raises(CommandError):
+            run()
+        return
+    with pytest.raises(CommandError, match="No REMOTE database specified in settings"):
+        run()
+
+
+def test_a_remote_that_is_no_database(settings):
+    settings.SYNCHRO_REMOTE = "nowhere"
+    with pytest.raises(ImproperlyConfigured, match="nowhere"):
+        synchronize()
+    with pytest.raises(CommandError, match="nowhere"):
+        run()
+
+
+def test_one_record_an_object_with_its_newest_actual_values():
+    poland = Country.objects.create(code="PL", name="a")
+    for name in ("b", "c"):
+        poland.name = name
+        poland.save()
+    Country.objects.update(name="d")  # unlogged, but actual
+    report = synchronize()
+    assert (report.added, report.changed) == (1, 0)
+    assert Country.objects.using("hq").get().name == "d"
+    assert ChangeLog.objects.using("hq").count() == 1
+
+
+def test_added_then_deleted_is_no_action():
+    Tag.objects.create(name="kept")
+    Tag.objects.create(name="gone").delete()
+    report = synchronize()
+    assert (report.added, report.deleted) == (1, 0)
+    assert [tag.name for tag in Tag.objects.using("hq").all()] == ["kept"]
+
+
+def test_changed_then_deleted_is_one_deletion():
+    tag = Tag.objects.create(name="a")
+    synchronize()
+    tag.name = "b"
+    tag.save()
+    tag.delete()
+    report = synchronize()
+    assert (report.changed, report.deleted) == (0, 1)
+    assert not Tag.objects.using("hq").exists()
+
+
+def test_the_later_change_on_remote_stays():
+    tag = Tag.objects.create(name="a")
+    synchronize()
+    tag.name = "local"
+    tag.save()
+    other = Tag.objects.using("hq").get()
+    other.name = "remote"
+    other.save()
+    synchronize()
+    assert Tag.objects.using("hq").get().name == "remote"
+    assert Conflict.objects.using("hq").count() == 1
+
+
+def test_a_later_deletion_on_remote_stays():
+    tag = Tag.objects.create(name="a")
+    synchronize()
+    tag.name = "local"
+    tag.save()
+    Tag.objects.using("hq").get().delete()
+    synchronize()
+    assert not Tag.objects.using("hq").exists()
+
+
+def test_relations_links_and_untracked_targets_come_along():
+    city = City.objects.create(name="Wrocław", country=Country.objects.create(code="PL"))
+    person = Person.objects.create(name="p", city=city, boss=Person.objects.create(name="boss"))
+    person.tags.add(Tag.objects.create(name="t"))
+    Car.objects.create(plate="1", color=Color.objects.create(name="red"))
+    Restaurant.objects.create(name="r", city=city, stars=2)
+    with DisableSynchroLog():
+        Person.objects.create(name="never logged")
+    synchronize()
+    there = Person.objects.using("hq").get(name="p")
+    assert (there.boss.name, there.city.country.code, [tag.name for tag in there.tags.all()]) == ("boss", "PL", ["t"])
+    assert Car.objects.using("hq").get().color.name == "red"
+    assert Restaurant.objects.using("hq").get().stars == 2
+    assert not Person.objects.using("hq").filter(name="never logged").exists()
+
+
+def test_children_changed_before_their_parents_were_added():
+    person = Person.objects.create(name="p")
+    person.boss = Person.objects.create(name="boss")
+    person.save()
+    report = synchronize()
+    assert report.held == 0
+    assert Person.objects.using("hq").get(name="p").boss.name == "boss"
+
+
+def test_setting_the_checkpoint_back_sends_again_what_came_after():
+    Tag.objects.create(name="a")
+    before = timezone.now()
+    Tag.objects.create(name="b")
+    synchronize()
+    assert options.last_check >= before
+    Tag.objects.using("hq").all().delete()
+    options.last_check = before
+    assert run() == "Synchronization performed successfully."
+    options.last_check = timezone.now() + dt.timedelta(seconds=1)
+    Tag.objects.create(name="c")
+    options.last_check = timezone.now() + dt.timedelta(seconds=1)
+    assert run() == "No changes since last synchronization."
+
+
+def test_reset_makes_everything_count_as_synchronized():
+    Tag.objects.create(name="a")
+    reset_synchro()
+    assert run() == "No changes since last synchronization."
+    Tag.objects.create(name="b")
+    synchronize()
+    assert [tag.name for tag in Tag.objects.using("hq").all()] == ["b"]
+
+
+def test_a_crash_between_the_two_commits_is_made_good_by_running_it_again():
+    from synchro.models import Destination
+
+    Person.objects.create(name="no natural key")
+    synchronize()
+    Destination.objects.update(seq=0)  # REMOTE has committed, LOCAL has not
+    synchronize()
+    assert Person.objects.using("hq").count() == 1
+
+
+def test_remote_does_not_send_back_what_it_got(tmp_path):
+    Tag.objects.create(name="a").delete()
+    Tag.objects.create(name="b")
+    synchronize()
+    report = import_bundle(export_bundle(tmp_path, using="hq").file)
+    assert (report.added, report.changed, report.already_known) == (0, 0, 1)
+    report = import_bundle(export_bundle(tmp_path).file, using="hq")  # as a file, too: everything is known
+    assert (report.added, report.deleted, report.held, report.conflicts) == (0, 0, 0, 0)
