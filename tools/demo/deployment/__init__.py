@@ -1,0 +1,1 @@
+"""The Django project that both deployments of the demo run."""
