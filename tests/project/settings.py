@@ -1,8 +1,9 @@
 """Settings of the test project.
 
 `SYNCHRO_TEST_DB` chooses the database: `sqlite` (the default, in memory), `postgres` or `mariadb`; with the latter two,
-`SYNCHRO_TEST_HOST`, `_PORT`, `_USER` and `_PASSWORD` say where it is. `SYNCHRO_TEST_SQLITE_DIR` puts SQLite's databases
-into files of that folder.
+`SYNCHRO_TEST_HOST`, `_PORT`, `_USER` and `_PASSWORD` say where it is. `SYNCHRO_TEST_PREFIX` begins the names of the
+databases, so that several runs can share a server. `SYNCHRO_TEST_SQLITE_DIR` puts SQLite's databases into files of that
+folder.
 
 `default`, `hq` and `ship` are three databases, so that tests can play three deployments.
 """
@@ -29,7 +30,7 @@ SERVERS: dict[str, dict[str, Any]] = {
 def database(alias: str) -> dict[str, Any]:
     """The settings of one database, by the environment."""
     kind = os.environ.get("SYNCHRO_TEST_DB", "sqlite")
-    name = f"synchro_{alias}"
+    name = f"{os.environ.get('SYNCHRO_TEST_PREFIX', 'synchro')}_{alias}"
     if kind == "sqlite":
         folder = os.environ.get("SYNCHRO_TEST_SQLITE_DIR")
         file = str(Path(folder) / f"{name}.sqlite3") if folder else None
