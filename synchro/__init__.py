@@ -10,7 +10,8 @@ A map, in the order in which one change travels::
     importing   a bundle, verified, chunk by chunk:
       checkpoints   what is known here already; gaps and forks
       resolving     ids and natural keys → our rows
-      plan          who wins, what to write; writes nothing
+      planner       what to write; writes nothing (plan: its words; plan_links, plan_merges, plan_parents: its parts)
+      deciding      who wins
       apply         writes; decides nothing
       recording     records verbatim, references, versions, conflicts, what is held
 

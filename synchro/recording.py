@@ -19,7 +19,8 @@ from changelog_format import Change, Header
 from changelog_format.dates import format_date
 from synchro import changelog, naturalkeys, nodes, pks, portable, references, registry, serialize, tables, versions
 from synchro.models import Action, ChangeLog, Conflict, Held, Node
-from synchro.plan import NEEDING, FoundConflict, Incoming, Plan, Remove, referrers
+from synchro.plan import FoundConflict, Incoming, Plan, Remove
+from synchro.plan_parents import NEEDING, referrers
 from synchro.registry import ModelSpec
 from synchro.resolving import Slot, canonical_ends, unborn_text
 from synchro.versions import Current, Key, Stamp

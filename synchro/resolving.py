@@ -96,20 +96,21 @@ def wanted_by(record: Change | ObjectRecord, spec: ModelSpec) -> Iterator[Wanted
         for object_id in record.same:
             yield Wanted(spec, object_id)
         return
-    yield Wanted(spec, record.id, _frozen(record.key))
+    yield Wanted(spec, record.id, frozen(record.key))
     for name, object_id in (record.refs or {}).items():
         relation = spec.relations.get(name)
         if relation is not None:
             value = (record.fields or {}).get(name)
-            key = _frozen(value) if isinstance(value, list) else None
+            key = frozen(value) if isinstance(value, list) else None
             yield Wanted(registry.spec(relation.related_model), object_id, key)
     if isinstance(record, Change) and record.target is not None:
         link = spec.links.get(record.field or "")
         if link is not None:
-            yield Wanted(registry.spec(link.related_model), record.target.id, _frozen(record.target.key))
+            yield Wanted(registry.spec(link.related_model), record.target.id, frozen(record.target.key))
 
 
-def _frozen(key: list[Any] | None) -> Any:
+def frozen(key: list[Any] | None) -> Any:
+    """A natural key as a record has it, as something to look up by."""
     return None if key is None else naturalkeys.freeze(key)
 
 
@@ -188,7 +189,7 @@ class Outlook:
 
     def set_key(self, slot: Slot, spec: ModelSpec, key: list[Any] | None) -> None:
         """The plan gives *slot* this natural key."""
-        slot.key = _frozen(key)
+        slot.key = frozen(key)
         if slot.key is not None:
             others = self._by_key[spec.label, slot.key]
             if slot not in others:
@@ -384,4 +385,4 @@ def column_value(slot: Slot, column: registry.AnyField) -> Any:
     return slot.state[column.name]
 
 
-__all__ = ["Outlook", "Slot", "Wanted", "column_value", "is_unborn", "unborn_text", "wanted_by"]
+__all__ = ["Outlook", "Slot", "Wanted", "column_value", "frozen", "is_unborn", "unborn_text", "wanted_by"]

@@ -19,7 +19,8 @@ from synchro.checkpoints import Checkpoints, check_own
 from synchro.conf import Policy
 from synchro.errors import ClockError, ConflictError, DanglingError, HeldError
 from synchro.models import MAX_VERSION, Bundle, Held, Node, as_datetime, options
-from synchro.plan import ConflictFoundError, HoldError, Incoming, Plan, Planner
+from synchro.plan import ConflictFoundError, HoldError, Incoming, Plan
+from synchro.planner import Planner
 from synchro.recording import Recorder
 from synchro.registry import ModelSpec
 from synchro.resolving import Lock

@@ -17,7 +17,10 @@ LAYERS = tuple(
         "management management.* admin admin.* views urls status reset apps checks core",
         "exporting importing synchronizing",
         "taking folding reconciling",
-        "seal plan apply recording checkpoints resolving portable",
+        (
+            "seal planner plan_links plan_merges plan_parents deciding plan apply recording checkpoints "
+            "resolving portable"
+        ),
         "capture deletions links changelog references versions serialize nodes",
         (
             "naturalkeys managers keyprobe registry handlers values pks tables intervals "

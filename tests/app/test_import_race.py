@@ -10,7 +10,7 @@ from django.db.models import QuerySet
 from django.test.utils import CaptureQueriesContext
 
 from synchro.models import Conflict
-from synchro.plan import Planner
+from synchro.planner import Planner
 from tests.app.deploy import assert_same, brought, carry, queries, take, write
 from tests.project.shop.models import Note, Restaurant
 

@@ -1,0 +1,62 @@
+"""Planning the changes of m2m links, which are decided one by one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from synchro import registry
+from synchro.deciding import Decider
+from synchro.models import Action
+from synchro.plan import HoldError, Incoming, Link, Plan
+from synchro.plan_merges import attach
+from synchro.registry import ModelSpec
+from synchro.resolving import Outlook, Slot, canonical_ends, frozen
+from synchro.versions import Current, Key
+
+
+def plan_link(plan: Plan, outlook: Outlook, decider: Decider, spec: ModelSpec, change: Incoming, number: int) -> None:
+    """One link made or removed. Raises ``HoldError`` where it cannot be."""
+    record: Any = change.record
+    relation = spec.links.get(record.field)
+    if relation is None:
+        if record.field in spec.skipped:
+            return
+        raise HoldError(f"{spec.label} has no m2m field {record.field!r} here")
+    source = _end(plan, outlook, spec, record.id, record.key)
+    target = _end(plan, outlook, registry.spec(relation.related_model), record.target.id, record.target.key)
+    source, target = canonical_ends(relation, source, target)
+    plan.slots[number], plan.targets[number] = source, target
+    present = record.action == Action.LINK
+    key = _link_key(spec, record.field, source, target)
+    place = (source, spec, record.field, target)
+    current = outlook.link(place, key)
+    decisions = {each[:4]: each[4] for each in plan.link_decisions}
+    kept = decisions.get(place, decider.kept_link(place))
+    wins, decided = decider.decide_link(plan, spec, change, source, current, present=present, kept=kept)
+    if decided != wins:
+        plan.link_decisions.append((*place, present if decided else not present))
+    if wins:
+        plan.stamped_links.append((*place, change.stamp, not present, number))
+        outlook.set_link(place, Current(change.stamp, not present, None))
+    if not decided:
+        plan.counts["stale"] += 1
+    elif source.alive and target.alive:  # otherwise the log remembers the link until both are there
+        plan.operations.append(Link(source, spec, relation, target, present, change))
+        plan.counts["m2m"] += 1
+        plan.details.append(("m2m", record.model, record.id))
+
+
+def _end(plan: Plan, outlook: Outlook, spec: ModelSpec, object_id: str, key: list[Any] | None) -> Slot:
+    slot = outlook.by_id(spec, object_id)
+    if slot is None:
+        slot = outlook.by_key(spec, frozen(key), object_id)
+        if slot is None:
+            raise HoldError(f"the link names {spec.label} {object_id}, which is not here")
+        attach(plan, outlook, slot, spec, object_id)
+    return slot
+
+
+def _link_key(spec: ModelSpec, name: str, source: Slot, target: Slot) -> Key | None:
+    if source.text is None or target.text is None:
+        return None
+    return Key(spec.label, source.text, f"{name}:{target.text}")

@@ -1,0 +1,374 @@
+"""Planning: from the records of a chunk to what is to be done, decided before anything is written.
+
+:class:`Planner` takes the records in the sender's order and gives a :class:`synchro.plan.Plan`: operations, conflicts,
+and the changes that are held. It reads, and writes nothing; :mod:`synchro.apply` writes, and decides nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models
+
+from changelog_format import Change, ObjectRecord
+from synchro import references, registry, values
+from synchro.conf import Policy
+from synchro.deciding import Decider, stamp
+from synchro.models import Action
+from synchro.plan import HoldError, Incoming, Plan, Remove, Write
+from synchro.plan_links import plan_link
+from synchro.plan_merges import attach, plan_same
+from synchro.plan_parents import keep_parents, keep_revived
+from synchro.registry import ModelSpec
+from synchro.resolving import Lock, Outlook, Slot, Wanted, column_value, frozen, wanted_by
+
+
+class Planner:
+    """Plans chunk after chunk of one bundle."""
+
+    def __init__(
+        self,
+        own_ident: str,
+        policy: Policy | None,
+        default_policy: Policy,
+        using: str,
+        *,
+        pending: bool = False,
+        lock: Lock | None = None,
+    ) -> None:
+        """Make a planner for one bundle.
+
+        *lock* is called with the rows that are about to be written, before their versions are read.
+
+        *pending*: take unsealed local changes into account, where sealing them first would be a change (a preview).
+        """
+        self._own = own_ident
+        self.decider = Decider(policy, default_policy)
+        self._using = using
+        self._specs: dict[tuple[str, int], ModelSpec | str] = {}
+        self._promised: frozenset[tuple[str, str]] = frozenset()
+        self._needed = {spec.model for spec in _pointed_to()}
+        self._pending = pending
+        self._lock = lock
+        self.forget()
+
+    def accept(self, plan: Plan) -> None:
+        """*plan* has been carried out."""
+        self.decider.accept(plan)
+        self.forget()
+
+    def forget(self) -> None:
+        """The plan so far has been carried out: what comes next is planned on the database as it is."""
+        self.outlook = Outlook(self._own, self._using, pending=self._pending, lock=self._lock)
+
+    @staticmethod
+    def nothing(change: Incoming, reason: str) -> Plan:
+        """The plan that holds *change* and does nothing else."""
+        plan = Plan()
+        if isinstance(change.record, Change):
+            plan.held[0] = reason
+            plan.details.append(("held", change.record.model, change.record.id))
+        return plan
+
+    def plan(self, changes: Sequence[Incoming], *, promise: bool = False) -> Plan:
+        """What to do for *changes*, in their order. Reads only. Raises ``ConflictFoundError`` under the policy "fail".
+
+        With *promise* an object may be pointed to before it comes: what points to a later one of *changes* need not
+        wait.
+        """
+        promised = set(self._states(changes)) if promise else set()
+        while True:
+            self._promised = frozenset(promised)
+            plan = self._plan(changes)
+            broken = promised & set(self._states([changes[number] for number in plan.held]))
+            if not broken:
+                return plan
+            promised -= broken  # what points to these has to wait with them
+            self.forget()
+
+    def _plan(self, changes: Sequence[Incoming]) -> Plan:
+        plan = Plan()
+        self._load(changes)
+        for number, change in enumerate(changes):
+            record = change.record
+            try:
+                spec = self._spec(change)
+                if isinstance(record, ObjectRecord):
+                    self._plan_object(plan, spec, change)
+                elif record.action == Action.SAME:
+                    plan_same(plan, self.outlook, spec, change, number)
+                elif record.field is not None:
+                    plan_link(plan, self.outlook, self.decider, spec, change, number)
+                elif record.action == Action.DELETE:
+                    self._plan_delete(plan, spec, change, number)
+                else:
+                    self._plan_state(plan, spec, change, number)
+            except (HoldError, values.UndecodableValueError) as error:
+                if isinstance(record, Change):
+                    plan.held[number] = str(error)
+                    plan.details.append(("held", record.model, record.id))
+        keep_revived(plan)
+        keep_parents(plan, self.outlook)
+        return plan
+
+    # --- what the records are about -----------------------------------------------------------------------------------
+
+    def _spec(self, change: Incoming) -> ModelSpec:
+        record = change.record
+        found = self._specs.get((record.model, change.version))
+        if found is None:
+            found = self._specs[record.model, change.version] = self._find_spec(record.model, change.version)
+        if isinstance(found, str):
+            raise HoldError(found)
+        # The links of a tracked multi-table child may be declared by a parent that is not tracked itself.
+        linked = isinstance(record, Change) and record.field is not None and found.model in registry.written()
+        if isinstance(record, Change) and not (registry.is_tracked(found.model) or linked):
+            if record.action == Action.SAME and found.model in self._needed:
+                return found
+            raise HoldError(f"{record.model} is not tracked here: SYNCHRO_MODELS does not name it")
+        return found
+
+    @staticmethod
+    def _find_spec(label: str, version: int) -> ModelSpec | str:
+        model = registry.by_label(label)
+        if model is None:
+            return f"{label} is not installed here"
+        found = registry.spec(model)
+        if version > found.version:
+            return f"{label} is of version {version} at the sender, and {found.version} here"
+        return found
+
+    def _states(self, changes: Sequence[Incoming]) -> Iterator[tuple[str, str]]:
+        """The objects of which *changes* have a state: root model and id."""
+        for change in changes:
+            record = change.record
+            if isinstance(record, Change) and record.fields is not None:
+                try:
+                    yield self._spec(change).root_label, record.id
+                except HoldError:
+                    continue
+
+    def _load(self, changes: Sequence[Incoming]) -> None:
+        wanted: list[Wanted] = []
+        links: list[tuple[Wanted, str, Wanted]] = []
+        written: set[Wanted] = set()
+        about: list[Wanted] = []
+        for change in changes:
+            try:
+                spec = self._spec(change)
+            except HoldError:
+                continue
+            named = list(wanted_by(change.record, spec))
+            wanted += named
+            if isinstance(change.record, Change):
+                about += named[:1]
+            if isinstance(change.record, Change) and change.record.field is not None and len(named) == 2:  # noqa: PLR2004  both ends
+                links += [(named[0], change.record.field, named[1]), (named[1], change.record.field, named[0])]
+            elif named and named[0].id == getattr(change.record, "id", None):
+                written.add(named[0])
+            written.update(
+                each
+                for each in named[1:]
+                if any(
+                    not f.target_field.primary_key and registry.spec(f.related_model) is each.spec
+                    for f in spec.relations.values()
+                )
+            )
+        self.outlook.load(wanted, links, written, about)
+
+    # --- an object's state --------------------------------------------------------------------------------------------
+
+    def _plan_object(self, plan: Plan, spec: ModelSpec, change: Incoming) -> None:
+        """A row of a model that is not tracked: created where it was never seen, otherwise left alone."""
+        record = change.record
+        if spec.model not in self._needed or self.outlook.by_id(spec, record.id) is not None:
+            return
+        slot = self.outlook.by_key(spec, frozen(record.key), record.id)
+        if slot is not None:
+            attach(plan, self.outlook, slot, spec, record.id)
+            return
+        try:
+            given = self._values(spec, record)
+        except (HoldError, values.UndecodableValueError):
+            return  # what points to it will be held, and says so
+        taken = {column.name for column in registry.object_fields(spec)}
+        slot = self.outlook.create(spec, record.id)
+        self._write(plan, slot, spec, {name: value for name, value in given.items() if name in taken}, change)
+        attach(plan, self.outlook, slot, spec, record.id)
+        plan.counts["objects"] += 1
+        if registry.is_tracked(spec.model):  # here, though not at the sender: from now on it has a history
+            plan.decisions.append((slot, spec))
+
+    def _plan_state(self, plan: Plan, spec: ModelSpec, change: Incoming, number: int) -> None:
+        record: Any = change.record
+        try:
+            given = self._values(spec, record)
+        except (HoldError, values.UndecodableValueError):
+            slot = self._superseded_by(spec, change)
+            if slot is None:
+                raise
+            plan.slots[number] = slot
+            _, conflict = self.decider.decide(plan, spec, slot, change, number, same=False)
+            plan.counts["stale"] += not conflict
+            plan.details.append(("stale", record.model, record.id))
+            return
+        slot = self._object(plan, spec, change)
+        plan.slots[number] = slot
+        local = slot.stamp
+        same = slot.state is not None and spec.label in slot.rows and self._equal(spec, slot.state, given)
+        wins, conflict = self.decider.decide(plan, spec, slot, change, number, same=same)
+        if not wins:
+            plan.counts["stale"] += not conflict
+            plan.details.append(("stale", record.model, record.id))
+            return
+        created = spec.label not in slot.rows
+        if created or not same:
+            self._write(plan, slot, spec, given, change)
+            plan.counts["added" if created else "changed"] += 1
+        else:
+            plan.counts["unchanged"] += 1
+        plan.details.append(("added" if created else "unchanged" if same else "changed", record.model, record.id))
+        self.outlook.set_key(slot, spec, record.key)
+        stamp(plan, slot, spec, change, number, deleted=False, local=local)
+
+    def _superseded_by(self, spec: ModelSpec, change: Incoming) -> Slot | None:
+        """The object, where a later change of it is here already and wins, so that this one has no effect any more."""
+        slot = self.outlook.by_id(spec, change.record.id)
+        if slot is None or slot.stamp is None or slot.stamp <= change.stamp:
+            return None
+        same_node = slot.stamp.node == change.stamp.node
+        return slot if same_node or self.decider.policy_of(spec, change) == "newest" else None
+
+    def _write(self, plan: Plan, slot: Slot, spec: ModelSpec, given: dict[str, Any], change: Incoming) -> None:
+        created = spec.label not in slot.rows
+        plan.operations.append(Write(slot, spec, given, created, change, frozenset(slot.rows)))
+        slot.rows.update([spec.label, *(parent._meta.label_lower for parent in spec.model._meta.get_parent_list())])
+        slot.state = {**(slot.state or {}), **given}
+        slot.deleted = False
+
+    def _object(self, plan: Plan, spec: ModelSpec, change: Incoming) -> Slot:
+        """The object that *change* is about; a slot for a new one if it is not here."""
+        record: Any = change.record
+        slot = self.outlook.by_id(spec, record.id)
+        if slot is not None and slot.imaginary and references.birth_node(record.id) == self._own:
+            raise HoldError(f"{record.id} names an object of this deployment that it does not know")
+        if (
+            slot is not None
+            and slot.known
+            and (slot.alive or not slot.deleted or slot.stamp is None or change.stamp <= slot.stamp)
+        ):
+            return slot
+        # Unknown, or known and dead and now revived: then a living object of the same natural key is the same one.
+        match = self.outlook.by_key(spec, frozen(record.key), record.id)
+        if match is not None:
+            if slot is not None and not slot.known:
+                slot.become(match)  # something planned before points to it already
+            attach(plan, self.outlook, match, spec, record.id)
+            return match
+        if slot is None:
+            slot = self.outlook.create(spec, record.id)
+        attach(plan, self.outlook, slot, spec, record.id)
+        return slot
+
+    def _values(self, spec: ModelSpec, record: Any) -> dict[str, Any]:
+        """The values that this deployment takes from *record*, foreign keys as slots. Raises ``HoldError``."""
+        known = {f.name: f for f in spec.fields}
+        given: dict[str, Any] = {}
+        for name, value in record.fields.items():
+            column = known.get(name)
+            if column is None:
+                self._ignorable(spec, name)
+                continue
+            if name in spec.relations and value is not None:
+                given[name] = self._target(spec, record.id, spec.relations[name], value, record.refs.get(name))
+            else:
+                values.decode(column, value)
+                given[name] = value
+        return given
+
+    @staticmethod
+    def _ignorable(spec: ModelSpec, name: str) -> None:
+        if name in spec.skipped:
+            return
+        try:
+            spec.model._meta.get_field(name)
+        except FieldDoesNotExist:
+            raise HoldError(f"{spec.label} has no field {name!r} here") from None
+
+    def _target(
+        self, spec: ModelSpec, own_id: str, relation: models.ForeignKey[Any, Any], value: Any, object_id: str | None
+    ) -> Any:
+        """What a foreign key of *spec*'s object *own_id* is to hold.
+
+        The slot of its target, or the raw value where it dangles on purpose.
+        """
+        target = registry.spec(relation.related_model)
+        if object_id is None:
+            if not isinstance(value, list) and not getattr(relation, "db_constraint", True):
+                return value  # it dangles on purpose
+            raise HoldError(f"{relation.name} names {target.label} {value} without an id")
+        slot = self.outlook.by_id(target, object_id)
+        if slot is None or not slot.alive:
+            key = frozen(value) if isinstance(value, list) else None
+            match = self.outlook.by_key(target, key, object_id)
+            slot = match if match is not None else slot
+        itself = object_id == own_id and target.root is spec.root
+        if (slot is None or not slot.alive) and (itself or (target.root_label, object_id) in self._promised):
+            return slot or self.outlook.create(target, object_id)
+        if slot is None:
+            raise HoldError(f"{relation.name} points to {target.label} {object_id}, which is not here")
+        if not slot.alive:
+            raise HoldError(f"{relation.name} points to {target.label} {object_id}, which is deleted here")
+        return slot
+
+    @staticmethod
+    def _equal(spec: ModelSpec, state: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+        for name, value in given.items():
+            if name not in state:
+                return False
+            mine = state[name]
+            if isinstance(value, Slot) and not isinstance(mine, Slot):
+                try:
+                    value = column_value(value, spec.relations[name].target_field)  # noqa: PLW2901  as the row holds it
+                except KeyError:
+                    return False
+            if mine is not value and mine != value:
+                return False
+        return True
+
+    # --- deletions ----------------------------------------------------------------------------------------------------
+
+    def _plan_delete(self, plan: Plan, spec: ModelSpec, change: Incoming, number: int) -> None:
+        record: Any = change.record
+        slot = self.outlook.by_id(spec, record.id) or self.outlook.by_key(spec, frozen(record.key), record.id)
+        if slot is None:
+            slot = self.outlook.create(spec, record.id)  # remembered as dead: an older change must not bring it to life
+        if record.id not in slot.ids or self.outlook.by_id(spec, record.id) is None or slot.text is None:
+            attach(plan, self.outlook, slot, spec, record.id)
+        plan.slots[number] = slot
+        local = slot.stamp
+        wins, conflict = self.decider.decide(plan, spec, slot, change, number, same=False)
+        if not wins:
+            plan.counts["stale"] += not conflict
+            plan.details.append(("stale", record.model, record.id))
+            return
+        if spec.label in slot.rows:
+            plan.operations.append(Remove(slot, spec, change))
+            plan.counts["deleted"] += 1
+            plan.details.append(("deleted", record.model, record.id))
+            slot.rows.clear()
+        stamp(plan, slot, spec, change, number, deleted=True, local=local)
+
+
+def _pointed_to() -> set[ModelSpec]:
+    """The models that records of tracked models may point to, directly or through each other."""
+    found: set[ModelSpec] = set()
+    waiting = [registry.spec(model) for model in registry.tracked()]
+    while waiting:
+        spec = waiting.pop()
+        if spec not in found:
+            found.add(spec)
+            waiting += [registry.spec(f.related_model) for f in (*spec.relations.values(), *spec.links.values())]
+    return found
