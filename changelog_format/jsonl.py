@@ -10,9 +10,9 @@ from typing import Any, NoReturn
 import orjson
 
 from .errors import LimitError, LineError
-from .limits import INT64_MAX, INT64_MIN, LINE_VALUES, MAX_DEPTH
+from .limits import INT64_MAX, INT64_MIN, LINE_SIZE, LINE_VALUES, MAX_DEPTH
 
-__all__ = ["format_line", "parse_line"]
+__all__ = ["check_size", "format_line", "parse_line"]
 
 _INT64_DIGITS = 20  # a sign and 19 digits; what is longer is not even converted
 # orjson asks for up to 256 bytes for each value that it writes, and ends the whole process where it does not get them.
@@ -63,6 +63,13 @@ def format_line(record: dict[str, Any]) -> bytes:
     if len(line) > LINE_VALUES:
         _check_count(line, LINE_VALUES)
     return line
+
+
+def check_size(line: bytes, *, size: int = LINE_SIZE, values: int = LINE_VALUES) -> None:
+    """Refuse a line of more than `size` bytes (SPEC R10), or that may hold more than `values` values (R64)."""
+    if len(line) > size:
+        raise LimitError(f"a line of {len(line)} bytes, where at most {size} are taken", rule="R10")
+    _check_count(line, values)
 
 
 def _check_count(line: bytes, most: int) -> None:

@@ -289,7 +289,7 @@ def _remove_rows(spec: ModelSpec, models_: Sequence[ModelClass], texts: Sequence
     """Delete the rows of *spec*'s objects *texts* in the tables of *models_*, and their links."""
     pk_values = [pks.from_text(spec.model, text) for text in texts if text is not None]
     if _has_dependants(models_, pk_values, using):
-        instances = list(serialize.rows(spec, using).filter(pk__in=pk_values))
+        instances = [instance for rows in serialize.by_pk(spec, pk_values, using) for instance in rows]
         collector = Collector(using=using)
         collector.collect(instances, keep_parents=len(models_) == 1)
         collector.delete()

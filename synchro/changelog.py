@@ -14,6 +14,9 @@ from typing import Any, NamedTuple
 import orjson
 from django.db import connections, models
 
+from changelog_format import LimitError
+from changelog_format.jsonl import check_size
+from changelog_format.limits import LINE_SIZE, LINE_VALUES
 from synchro import pks, registry, serialize, tables
 from synchro.errors import UnloggableValueError
 from synchro.models import PK_LENGTH, Action, ChangeLog
@@ -35,6 +38,10 @@ class Entry(NamedTuple):
 
 _FIELDS = tables.columns(ChangeLog, "model", "root", "pk_text", "link", "action", "captured", "payload", "imported")
 _insert_sql: dict[str, str] = {}
+# Of a line's size and values what is left for the rest of the record: ids, the natural keys of targets.
+_AROUND = 100_000
+# No state of so many characters has too many of anything.
+_ALWAYS_FITS = LINE_VALUES - _AROUND
 
 
 def available(using: str) -> bool:
@@ -79,6 +86,11 @@ def state_entry(model_spec: ModelSpec, pk: Any, action: Action, state: serialize
     except (TypeError, ValueError) as error:
         message = f"{model_spec.label} {pk!r} cannot be logged: {error}"
         raise UnloggableValueError(message) from error
+    if len(payload) > _ALWAYS_FITS:
+        try:
+            check_size(payload.encode(), size=LINE_SIZE - _AROUND, values=LINE_VALUES - _AROUND)
+        except LimitError as error:
+            raise UnloggableValueError(f"{model_spec.label} {pk!r} cannot be logged: {error.message}") from error
     return Entry(model_spec.label, model_spec.root_label, _pk_text(model_spec, pk), "", action.value, now(), payload)
 
 
@@ -93,6 +105,9 @@ def link_entry(
 
 def _pk_text(model_spec: ModelSpec, pk: Any) -> str:
     text = pks.to_text(model_spec.model, pk)
+    if not text:
+        message = f"{model_spec.label} cannot be logged: its primary key is empty, and nothing can be called by it"
+        raise UnloggableValueError(message)
     if len(text) > PK_LENGTH:
         message = (
             f"{model_spec.label} {text[:40]}… cannot be logged: its primary key is longer than {PK_LENGTH} characters"

@@ -49,6 +49,8 @@ class Checkpoints:
         self._known: dict[str, Intervals] = {}
         self._touched: set[str] = set()
         self._own = nodes.own_idents(using)
+        # The log as it stands before the bundle: what is taken of it gets positions that this node never gave away.
+        self._own_seq = node.seq if node is not None else 0
         self._gap = False
 
     def check(self, *, allow_gap: bool) -> None:
@@ -117,8 +119,8 @@ class Checkpoints:
         if found is None:
             rows = KnownRange.objects.using(self._using).filter(origin__ident=origin)
             found = Intervals(rows.values_list("first", "last"))
-            if self._node is not None and origin == self._node.ident and self._node.seq:
-                found.add(1, self._node.seq)
+            if self._node is not None and origin == self._node.ident and self._own_seq:
+                found.add(1, self._own_seq)
             self._known[origin] = found
         return found
 

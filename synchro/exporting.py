@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -13,11 +14,11 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from changelog_format import BundleWriter, Header, ModelInfo, NodeInfo, Position, Trailer
+from changelog_format import BundleError, BundleWriter, Header, ModelInfo, NodeInfo, Position, Trailer
 from changelog_format.dates import format_date, parse_date
-from synchro import changelog, nodes, portable, serialize
+from synchro import changelog, nodes, portable, registry, serialize
 from synchro.errors import ExportError
-from synchro.models import Bundle, ChangeLog, Destination, Node, as_datetime, options
+from synchro.models import Action, Bundle, ChangeLog, Destination, Node, as_datetime, options
 from synchro.options import DEFAULT_LEVEL, MAX_LEVEL
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
 from synchro.seal import seal
@@ -25,6 +26,9 @@ from synchro.signals import announce, bundle_exported
 
 DEFAULT_DESTINATION = "default"
 SUFFIX = ".jsonl.zst"
+FORGOTTEN = "unknown"
+"""The type, in a header, of a field that its model does not have any more."""
+UNMARKED = "Nothing was marked as exported."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,25 +77,23 @@ def export_bundle(
         raise ExportError(f"There is nothing after position {since} up to {until}.")
     if start >= end:
         return None
-    header = _header(node, destination, start, end, using)
     path = _path(target, node, start, end)
-    translator = Translator(node.ident, using)
-    changes = objects = 0
+    # Without a path it is a stream, see _path.
+    sink = path or cast("BinaryIO", target)
+    header = _header(node, destination, start, end, using)
     try:
-        # Without a path it is a stream, see _path.
-        with BundleWriter(path or cast("BinaryIO", target), header, level=_level(level)) as writer:
-            for rows in _log(node, start, end, using):
-                for record in translator.records(rows):
-                    writer.write(record)
-                changes += len(rows)
-            trailer = writer.close()
-            size = writer.bytes_written
+        try:
+            trailer, size = _write(sink, header, node, level, using)
+        except _UnknownNameError:
+            header = _header(node, destination, start, end, using, as_logged=True)
+            trailer, size = _write(sink, header, node, level, using, again=False)
+    except BundleError as error:
+        raise ExportError(f"What is to be written is no bundle: {error}.", hint=UNMARKED) from error
     except OSError as error:
         raise ExportError(
             f"{path or '-'} could not be written: {error.strerror or error}.",
             hint="Nothing was marked as exported: run the command again when there is room and permission.",
         ) from error
-    objects = trailer.records - changes
     report = ExportReport(
         bundle=header.bundle,
         file=str(path) if path is not None else "-",
@@ -100,13 +102,39 @@ def export_bundle(
         from_seq=start,
         to_seq=end,
         records=trailer.records,
-        objects=objects,
+        objects=trailer.records - (end - start),
         bytes=size,
         sha256=trailer.sha256,
     )
     _record(node, destination, header, trailer, report, moves=since is None and until is None, using=using)
     announce(bundle_exported, sender=Bundle, report=report, using=using)
     return report
+
+
+class _UnknownNameError(Exception):
+    """A change in the log names a field that its model does not have any more, and nothing was written yet."""
+
+
+def _write(
+    sink: Path | BinaryIO, header: Header, node: Node, level: int | None, using: str, *, again: bool = True
+) -> tuple[Trailer, int]:
+    """Write the records of the range in *header*; the trailer, and how many bytes that were.
+
+    Raises ``_UnknownNameError`` where the header lacks a name and it can be tried *again* with a better one.
+    """
+    translator = Translator(node.ident, using)
+    with BundleWriter(sink, header, level=_level(level)) as writer:
+        for rows in _log(node, header.start.seq, header.end.seq, using):
+            for record in translator.records(rows):
+                try:
+                    writer.write(record)
+                except BundleError as error:
+                    unnamed = again and error.rule == "R52"
+                    if unnamed and (isinstance(sink, Path) or not writer.bytes_written):
+                        raise _UnknownNameError from error
+                    hint = f"{UNMARKED} Export to a file instead of a stream." if unnamed else UNMARKED
+                    raise ExportError(f"{record.model} {record.id} cannot be carried: {error}.", hint=hint) from error
+        return writer.close(), writer.bytes_written
 
 
 def _destination(node: Node, name: str, using: str) -> Destination:
@@ -151,7 +179,9 @@ def _log(node: Node, start: int, end: int, using: str) -> Iterator[list[LogRow]]
 # --- header -----------------------------------------------------------------------------------------------------------
 
 
-def _header(node: Node, destination: Destination, start: int, end: int, using: str) -> Header:
+def _header(
+    node: Node, destination: Destination, start: int, end: int, using: str, *, as_logged: bool = False
+) -> Header:
     sent = Bundle.objects.using(using).filter(
         direction=Bundle.Direction.SENT, node=node, destination=destination.name, first_seq=start, last_seq=end
     )
@@ -165,7 +195,7 @@ def _header(node: Node, destination: Destination, start: int, end: int, using: s
         mode="history",
         acks=_acks(using),
         previous=_previous(node, destination, start, using),
-        models=model_infos(node, start, end, using),
+        models=model_infos(node, start, end, using, as_logged=as_logged),
     )
     for stored in sent.order_by("-pk").values_list("header", flat=True)[:1]:
         earlier = Header.from_dict(orjson.loads(stored))
@@ -203,8 +233,12 @@ def _previous(node: Node, destination: Destination, start: int, using: str) -> s
     return before.order_by("-pk").values_list("sha256", flat=True).first()
 
 
-def model_infos(node: Node, start: int, end: int, using: str) -> dict[str, ModelInfo]:
-    """What a header says of the models that the changes after *start* up to *end* mention, by label."""
+def model_infos(node: Node, start: int, end: int, using: str, *, as_logged: bool = False) -> dict[str, ModelInfo]:
+    """What a header says of the models that the changes after *start* up to *end* mention, by label.
+
+    *as_logged*: also the fields that models had when they were logged and do not have any more; that takes reading the
+    whole range.
+    """
     rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end)
     versions = dict(rows.order_by().values("model").annotate(Max("version")).values_list("model", "version__max"))
     labels = set(versions)
@@ -220,10 +254,35 @@ def model_infos(node: Node, start: int, end: int, using: str) -> dict[str, Model
             if not missing:
                 break
     infos.update({label: ModelInfo() for label in missing})
+    if as_logged:
+        for label, (fields, links) in _logged_names(node, start, end, using).items():
+            info = infos[label]
+            gone = dict.fromkeys(sorted(fields - set(info.fields)), FORGOTTEN)
+            unlinked = dict.fromkeys(sorted(links - set(info.links)), label)  # nobody knows any more what to
+            infos[label] = replace(info, fields={**info.fields, **gone}, links={**info.links, **unlinked})
     # Changes of a newer version than ours are relayed as such, so that nobody takes them for what they are not.
     newer = {label: version for label, version in versions.items() if version > infos[label].version}
     infos.update({label: replace(infos[label], version=version) for label, version in newer.items()})
     return dict(sorted(infos.items()))
+
+
+def _logged_names(node: Node, start: int, end: int, using: str) -> dict[str, tuple[set[str], set[str]]]:
+    """Label → names of the fields, and of the links, in the changes that were logged here."""
+    found: dict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
+    for rows in _log(node, start, end, using):
+        for row in rows:
+            fields, links = found[row.model]
+            if row.imported or row.action == Action.SAME:
+                continue
+            if row.link:
+                links.add(row.link.partition(":")[0])
+            elif row.payload and row.action != Action.DELETE:
+                fields.update(orjson.loads(row.payload))
+    for label, (fields, _links) in found.items():
+        model = registry.by_label(label)
+        if model is not None:
+            fields.difference_update(registry.stays_here(registry.spec(model)))
+    return found
 
 
 # --- afterwards -------------------------------------------------------------------------------------------------------

@@ -43,6 +43,7 @@ def import_bundle(
     """
     with ExitStack() as stack:
         stream, name = _opened(source, stack)
+        start = stream.tell()
         try:
             summary = verify(stream)
         except BundleError as error:
@@ -56,7 +57,7 @@ def import_bundle(
         digest = summary.trailer.sha256
 
         def taking(*, careful: bool = False) -> Taking:
-            stream.seek(0)
+            stream.seek(start)
             return Taking(
                 summary.header,
                 _records(stream, name, digest),

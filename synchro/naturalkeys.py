@@ -346,7 +346,7 @@ def keys_of(model: Model, pks: Iterable[Any], using: str) -> dict[Any, list[Any]
     found: dict[Any, list[Any]] = {}
     if not wanted or (spec.paths is None and not spec.opaque):
         return found
-    for chunk in _chunks(wanted, _per_query(len(model._meta.pk_fields))):
+    for chunk in _chunks(wanted, CONDITIONS if len(model._meta.pk_fields) > 1 else PARAMETERS):
         rows: QuerySet[Any, Any] = QuerySet(model, using=using).filter(pk__in=chunk).order_by()
         if spec.paths is None:
             found.update(_opaque_keys(rows))

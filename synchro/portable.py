@@ -104,9 +104,16 @@ class Translator:
     def records(self, rows: Sequence[LogRow]) -> Iterator[Change | ObjectRecord]:
         """The records of *rows* in their order, each after the object records that it needs."""
         made_here = [row for row in rows if not row.imported]
-        states = {row.pk: orjson.loads(row.payload) for row in made_here if row.payload}
         specs = {
             label: registry.spec(model) for label in {r.model for r in rows} if (model := registry.by_label(label))
+        }
+        at_home = {label: registry.stays_here(spec) for label, spec in specs.items()}
+        states = {
+            row.pk: {name: value for name, value in orjson.loads(row.payload).items() if name not in home}
+            if (home := at_home.get(row.model))
+            else orjson.loads(row.payload)
+            for row in made_here
+            if row.payload
         }
         targets = self._targets(
             (specs[row.model], states[row.pk]) for row in made_here if row.model in specs and row.pk in states
@@ -355,8 +362,9 @@ class Translator:
         """Text of the pk → the value at *path*, from the rows, or from the last logged state of rows that are gone."""
         column = _leaf_field(spec.model, path)
         pk_of = {text: pk for text in texts if (pk := references.pk_value(spec, text)) is not None}
-        rows = tables.rows(spec.model, self._using).filter(pk__in=list(pk_of.values())).order_by()
-        by_pk = dict(rows.values_list("pk", path))
+        by_pk: dict[Any, Any] = {}
+        for rows in serialize.by_pk(spec, pk_of.values(), self._using):
+            by_pk.update(rows.order_by().values_list("pk", path))
         found = {text: values.encode(column, by_pk[pk]) for text, pk in pk_of.items() if pk in by_pk}
         gone = texts - set(found)
         if gone and "__" not in path:
@@ -435,9 +443,8 @@ def _in_order(row: _Row, needs: dict[_Row, list[_Row]]) -> list[_Row]:
 
 def _existing(spec: ModelSpec, pk_values: Sequence[Any], using: str) -> set[Any]:
     found: set[Any] = set()
-    for part in serialize.chunks(list(pk_values)):
-        rows = tables.rows(spec.model, using).filter(pk__in=part).order_by()
-        found.update(rows.values_list("pk", flat=True))
+    for rows in serialize.by_pk(spec, pk_values, using):
+        found.update(rows.order_by().values_list("pk", flat=True))
     return found
 
 

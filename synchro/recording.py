@@ -409,9 +409,8 @@ def _children(
 
 def _existing(spec: ModelSpec, pk_values: Iterable[Any], using: str) -> set[Any]:
     found: set[Any] = set()
-    for part in serialize.chunks([pk for pk in pk_values if pk is not None]):
-        rows = serialize.rows(spec, using).filter(pk__in=part).order_by()
-        found.update(rows.values_list("pk", flat=True))
+    for rows in serialize.by_pk(spec, (pk for pk in pk_values if pk is not None), using):
+        found.update(rows.order_by().values_list("pk", flat=True))
     return found
 
 

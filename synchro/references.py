@@ -142,9 +142,8 @@ def lock_rows(wanted: Mapping[ModelSpec, Iterable[str]], using: str) -> None:
             by_model[model].update(values_)
     for model in sorted(by_model, key=lambda each: each._meta.label_lower):
         pk_values = by_model[model]
-        for part in serialize.chunks([pk_values[text] for text in sorted(pk_values)]):
-            rows = tables.rows(model, using).filter(pk__in=part).order_by("pk").select_for_update()
-            list(rows.values_list("pk", flat=True))
+        for rows in serialize.by_pk(registry.spec(model), (pk_values[text] for text in sorted(pk_values)), using):
+            list(rows.order_by("pk").select_for_update().values_list("pk", flat=True))
 
 
 def pk_value(spec: ModelSpec, pk_text: str) -> Any | None:

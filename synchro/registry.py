@@ -144,6 +144,12 @@ def object_fields(model_spec: ModelSpec) -> tuple[AnyField, ...]:
     return model_spec.fields
 
 
+def stays_here(model_spec: ModelSpec) -> frozenset[str]:
+    """The fields that an older state in the log may hold and that do not travel (any more)."""
+    account = issubclass(model_spec.model, AbstractBaseUser) and not is_tracked(model_spec.model)
+    return model_spec.skipped | _ACCOUNT_FIELDS if account else model_spec.skipped
+
+
 # --- what is tracked --------------------------------------------------------------------------------------------------
 
 

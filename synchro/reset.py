@@ -28,4 +28,5 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
         rows = ChangeLog.objects.using(using).exclude(pk__in=held)
         rows._raw_delete(using)  # noqa: SLF001  delete() would load them all, to look for what is held
         Destination.objects.using(using).filter(log=node).update(seq=node.seq, moved=timezone.now())
-    options.last_check = timezone.now()
+    if using == DEFAULT_DB_ALIAS:  # the option is that database's, and moves its position
+        options.last_check = timezone.now()

@@ -76,9 +76,9 @@ def unborn_text(object_id: str) -> str:
     return UNBORN + object_id
 
 
-def is_unborn(pk_text: str) -> bool:
-    """Whether *pk_text* is what :func:`unborn_text` gives."""
-    return pk_text.startswith(UNBORN) and "/" in pk_text
+def is_unborn(spec: ModelSpec, pk_text: str) -> bool:
+    """Whether *pk_text* is what :func:`unborn_text` gives, and no primary key of *spec* that only looks like it."""
+    return pk_text.startswith(UNBORN) and references.pk_value(spec, pk_text) is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +250,7 @@ class Outlook:
                 else ()
             )
             matches = self._key_matches(spec, of_spec).values()
-            found[spec] = {text for text in texts.values() if not is_unborn(text)}.union(guessed, *matches)
+            found[spec] = {text for text in texts.values() if not is_unborn(spec, text)}.union(guessed, *matches)
         return found
 
     def _load_spec(self, spec: ModelSpec, wanted: dict[str, Wanted]) -> None:
@@ -292,7 +292,7 @@ class Outlook:
             slot = self._by_pk.get((spec.root_label, text))
             if slot is None:
                 slot = Slot(spec=spec, rows=set(here.get(text, ())))
-                if is_unborn(text):
+                if is_unborn(spec, text):
                     slot.unborn = text
                 else:
                     slot.pk_text = text
@@ -301,7 +301,7 @@ class Outlook:
                 if known is not None:
                     slot.stamp, slot.deleted = known.stamp, known.deleted
                 slot.ids.update(explicit.get(text, ()))
-                if known is not None and not slot.ids and not is_unborn(text):
+                if known is not None and not slot.ids and not is_unborn(spec, text):
                     slot.ids.add(f"{self.own}/{text}")
             slots[text] = slot
         return slots
@@ -321,15 +321,16 @@ class Outlook:
         """Text of the pk → labels of the models of the family in whose tables there is a row."""
         here: dict[str, set[str]] = defaultdict(set)
         pk_of = {
-            text: pk for text in texts if not is_unborn(text) and (pk := references.pk_value(spec, text)) is not None
+            text: pk
+            for text in texts
+            if not is_unborn(spec, text) and (pk := references.pk_value(spec, text)) is not None
         }
         children = registry.descendants(spec.root)
         family = dict.fromkeys([spec.model, *spec.model._meta.get_parent_list(), *children])
         for child in children:
             family.update(dict.fromkeys(child._meta.get_parent_list()))
         for model in family:
-            for part in serialize.chunks(list(pk_of.values())):
-                rows = serialize.rows(registry.spec(model), self.using).filter(pk__in=part)
+            for rows in serialize.by_pk(registry.spec(model), pk_of.values(), self.using):
                 for pk in rows.order_by().values_list("pk", flat=True):
                     here[pks.to_text(spec.model, pk)].add(model._meta.label_lower)
         return here

@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 CHUNK = 1000
 """Rows per query wherever rows are read or written by the chunk."""
+COMPOSITE_CHUNK = 200
+"""The same by composite primary keys: on SQLite these are OR-ed, and it refuses expressions deeper than 1000."""
 
 
 def chunks(items: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
@@ -74,9 +76,16 @@ def rows(spec: ModelSpec, using: str) -> QuerySet[models.Model]:
 def row_states(spec: ModelSpec, pks: Iterable[Any], using: str) -> dict[Any, State]:
     """Primary key → state of the rows that exist among *pks*; one query a chunk, past every manager."""
     found: dict[Any, State] = {}
-    for part in chunks(list(pks)):
-        found.update(_read(spec, rows(spec, using).filter(pk__in=part)))
+    for part in by_pk(spec, pks, using):
+        found.update(_read(spec, part))
     return found
+
+
+def by_pk(spec: ModelSpec, pks: Iterable[Any], using: str) -> Iterator[QuerySet[models.Model]]:
+    """The rows that exist among *pks*, in querysets of as many as one statement takes."""
+    size = CHUNK if len(spec.model._meta.pk_fields) == 1 else COMPOSITE_CHUNK
+    for part in chunks(list(pks), size):
+        yield rows(spec, using).filter(pk__in=part)
 
 
 def _read(spec: ModelSpec, queryset: QuerySet[models.Model]) -> Iterator[tuple[Any, State]]:

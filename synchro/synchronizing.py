@@ -138,14 +138,18 @@ def last_check_changed(sender: Any, value: Any, **_kwargs: Any) -> None:
 
 
 def move_checkpoint(moment: dt.datetime, remote: str, using: str = DEFAULT_DB_ALIAS) -> None:
-    """Set the position of the database *remote* to the last change that was logged until *moment*."""
+    """Set the position of the database *remote* to where everything before was logged until *moment*.
+
+    Positions do not follow the times of capture exactly: what was captured later, but sealed earlier than something
+    that was captured until *moment*, is still to be sent.
+    """
     until = round(moment.timestamp() * 1_000_000)
     with transaction.atomic(using=using):
         node = nodes.lock_own(using)
         seal_pending(node, using)
         destination = _destination(node, remote, using)
-        rows = ChangeLog.objects.using(using).filter(log=node, captured__lte=until)
-        last = rows.order_by("-seq").values_list("seq", flat=True).first()
-        destination.seq = max(node.reset_seq, last or 0)
+        later = ChangeLog.objects.using(using).filter(log=node, captured__gt=until)
+        first = later.order_by("seq").values_list("seq", flat=True).first()
+        destination.seq = max(node.reset_seq, node.seq if first is None else first - 1)
         destination.moved = moment
         destination.save(using=using)

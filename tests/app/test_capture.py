@@ -1187,3 +1187,10 @@ def test_rows_point_to_what_is_not_tracked():
         Sticker.objects.create(label=Label.objects.create(name="l"))
         assert log()[-1].state == {"label": "l"}
     assert mark() > 0
+
+
+@pytest.mark.parametrize("values", [{"data": [0] * 1_000_000}, {"text": "x" * (64 * 1024 * 1024)}])
+def test_what_no_line_of_a_bundle_can_hold_is_refused_when_it_is_saved(values):
+    with pytest.raises(UnloggableValueError, match=r"shop\.note 1 cannot be logged: .*line"), transaction.atomic():
+        Note.objects.create(pk=1, **values)
+    assert not Note.objects.exists()

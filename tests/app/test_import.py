@@ -471,3 +471,11 @@ def test_whatever_the_database_refuses_is_held():
     with mock.patch("synchro.apply._insert", side_effect=IntegrityError("told so")):
         report = take(data)
     assert (report.held, report.added) == (2, 0)
+
+
+def test_a_stream_is_read_from_where_it_stands():
+    Tag.objects.create(name="a")
+    data, _ = write(to="hq")
+    stream = io.BytesIO(b"before" + data)
+    stream.seek(6)
+    assert brought(import_bundle(stream, using="hq")) == {"added": 1}

@@ -4,10 +4,11 @@ import io
 
 import pytest
 
-from synchro import export_bundle, import_bundle
+from synchro import export_bundle, import_bundle, serialize
 from synchro.errors import ForkError
 from synchro.models import ChangeLog, Node, Version
-from tests.project.shop.models import Tag
+from tests.app.deploy import carry, take, write
+from tests.project.shop.models import Note, Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
 
@@ -60,3 +61,21 @@ def test_an_own_bundle_is_known():
     report = import_bundle(exported())
     assert report.own
     assert report.already_known == 1
+
+
+def test_what_comes_before_in_a_long_bundle_does_not_make_its_own_change_known(monkeypatch):
+    Tag.objects.create(name="a")
+    carry()
+    Tag.objects.create(name="b")
+    data, _ = write(to="hq")
+    for number in range(8):
+        Note.objects.using("hq").create(integer=number)
+    take(data)
+    back, _ = write("hq", to="default")
+    change = ChangeLog.objects.get(seq=2)
+    Version.objects.filter(change_id=change.pk).delete()
+    change.delete()
+    Node.objects.filter(current=True).update(seq=1)
+    monkeypatch.setattr(serialize, "CHUNK", 3)
+    with pytest.raises(ForkError, match="made at its position 2"):
+        take(back, "default")

@@ -2,13 +2,15 @@
 
 import re
 
+import orjson
 import pytest
+from django.contrib.auth import get_user_model
 
-from synchro import registry
+from synchro import export_bundle, registry
 from synchro.models import ChangeLog, Held
 from synchro.seal import seal
 from tests.app.deploy import brought, carry, forged, lines, records, take, write
-from tests.project.shop.models import Note, Parcel, Person, Tag
+from tests.project.shop.models import Country, Note, Parcel, Person, Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
 
@@ -90,3 +92,59 @@ def test_it_is_carried_as_it_is():
     parcel = next(r for r in records(write()[0]) if r["model"] == "shop.parcel")
     assert parcel["fields"]["sender"] == UUID
     assert "sender" not in parcel["refs"]
+
+
+# --- what was logged before the project changed -----------------------------------------------------------------------
+
+
+def logged_with(label="shop.country", **more):
+    """The only change of a country is logged with *more* fields than its model has now, under *label*."""
+    Country.objects.create(code="PL", name="Poland")
+    row = ChangeLog.objects.get()
+    row.model = row.root = label
+    row.payload = orjson.dumps({**orjson.loads(row.payload), **more}).decode()
+    row.save()
+
+
+@pytest.mark.parametrize("as_file", [True, False])
+def test_a_field_that_is_gone_is_carried_and_named_in_the_header(as_file, tmp_path):
+    logged_with(capital="Warszawa")
+    data = (tmp_path / "b").read_bytes() if as_file and export_bundle(tmp_path / "b") else write()[0]
+    header, record, _ = lines(data)
+    assert record["fields"]["capital"] == "Warszawa"
+    assert header["models"]["shop.country"]["fields"]["capital"] == "unknown"
+    assert "capital" in take(data).held_changes[0].reason
+    assert write(since=0)[0] == data  # the same range is the same file
+
+
+def test_a_model_that_is_gone_is_carried():
+    logged_with("shop.land")
+    data, _ = write()
+    assert records(data)[0]["fields"] == {"code": "PL", "name": "Poland"}
+    assert take(data).held == 1
+
+
+def test_a_link_field_that_is_gone_is_carried():
+    person, tag = Person.objects.create(name="Ann"), Tag.objects.create(name="t")
+    person.tags.add(tag)
+    ChangeLog.objects.filter(action="link").update(link=f"marks:{tag.pk}")
+    data, _ = write()
+    assert [record["field"] for record in records(data) if record["action"] == "link"] == ["marks"]
+    assert brought(take(data)) == {"added": 2, "held": 1}
+
+
+def test_a_field_that_is_skipped_by_now_stays_here(settings):
+    Country.objects.create(code="PL", name="Poland")
+    settings.SYNCHRO_SKIP_FIELDS = {"shop.country": ["name"]}
+    data, _ = write()
+    assert records(data)[0]["fields"] == {"code": "PL"}
+    assert brought(take(data)) == {"added": 1}
+
+
+def test_the_rights_of_users_that_are_not_tracked_any_more_stay_here(settings):
+    settings.SYNCHRO_MODELS = ("shop", ("auth", "user"))
+    get_user_model().objects.create_user("ann", password="secret")
+    settings.SYNCHRO_MODELS = ("shop",)
+    (record,) = records(write()[0])
+    assert record["fields"]["username"] == "ann"
+    assert not {"password", "is_staff", "is_superuser", "last_login"} & set(record["fields"])

@@ -178,3 +178,26 @@ def test_remote_does_not_send_back_what_it_got(tmp_path):
     assert (report.added, report.changed, report.already_known) == (0, 0, 1)
     report = import_bundle(export_bundle(tmp_path).file, using="hq")  # as a file, too: everything is known
     assert (report.added, report.deleted, report.held, report.conflicts) == (0, 0, 0, 0)
+
+
+def test_resetting_another_database_leaves_the_checkpoint_alone():
+    Tag.objects.create(name="a")
+    before = options.last_check
+    reset_synchro("ship")
+    assert options.last_check == before
+    assert synchronize().added == 1
+
+
+def test_setting_the_checkpoint_skips_nothing_that_was_captured_later():
+    Tag.objects.create(name="a")
+    Tag.objects.create(name="b")
+    moment = timezone.now() - dt.timedelta(minutes=10)
+    second = dt.timedelta(seconds=1)
+    # As of two transactions of which the one that began earlier ended later.
+    for name, captured in (("a", moment + second), ("b", moment - second)):
+        pk = Tag.objects.get(name=name).pk
+        rows = ChangeLog.objects.filter(model="shop.tag", pk_text=str(pk))
+        rows.update(captured=round(captured.timestamp() * 1_000_000))
+    options.last_check = moment
+    synchronize()
+    assert Tag.objects.using("hq").filter(name="a").exists()
