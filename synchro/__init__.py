@@ -4,6 +4,7 @@ A map, in the order in which one change travels::
 
     capture     notices what the ORM writes (with deletions and links) ─┐
     changelog   one row a change, in the same transaction
+    reconciling what was written past the ORM: rows and links against the log; scanning looks at whole tables
     seal        gives pending changes their position and date
     portable    local primary keys → ids and natural keys
     exporting   a range of the log → a bundle (a file; see changelog_format and SPEC.md)
@@ -15,8 +16,8 @@ A map, in the order in which one change travels::
       apply         writes; decides nothing
       recording     records verbatim, references, versions, conflicts, what is held
 
-Below them: registry (what is tracked), serialize and values (what a state looks like), naturalkeys, references,
-versions, pks, tables (bulk SQL), nodes, models, conf.
+Below them: registry (what is tracked), ordering, serialize and values (what a state looks like), naturalkeys,
+references, versions, pks, tables (bulk SQL), nodes, models, conf.
 
 The names below can be imported from here before the app registry is ready.
 """
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from synchro.managers import NaturalKeyModel, NaturalManager
     from synchro.pause import DisableSynchroLog, disable_synchro_log
     from synchro.reset import reset_synchro
+    from synchro.scanning import ScanReport, scan
 
 _WHERE = {
     "DisableSynchroLog": "synchro.pause",
@@ -44,6 +46,8 @@ _WHERE = {
     "import_bundle": "synchro.importing",
     "import_bundles": "synchro.importing",
     "reset_synchro": "synchro.reset",
+    "ScanReport": "synchro.scanning",
+    "scan": "synchro.scanning",
 }
 
 __all__ = [
@@ -52,11 +56,13 @@ __all__ = [
     "ImportReport",
     "NaturalKeyModel",
     "NaturalManager",
+    "ScanReport",
     "disable_synchro_log",
     "export_bundle",
     "import_bundle",
     "import_bundles",
     "reset_synchro",
+    "scan",
 ]
 
 

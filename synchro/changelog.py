@@ -144,7 +144,7 @@ def log_objects(model_spec: ModelSpec, pk_values: Iterable[Any], action: Action,
     covered: dict[Any, list[type[models.Model]]] = defaultdict(list)
     for child in registry.descendants(model_spec.model):  # the most derived ones first
         rest = [pk for pk in wanted if not any(issubclass(seen, child) for seen in covered.get(pk, ()))]
-        own = _pks_of_child(model_spec, spec(child), rest, using)
+        own = pks_of_child(model_spec, spec(child), rest, using)
         logged = set(log_rows(spec(child), own.values(), action, using))
         for pk, own_pk in own.items():
             if own_pk in logged:
@@ -155,7 +155,7 @@ def log_objects(model_spec: ModelSpec, pk_values: Iterable[Any], action: Action,
     return list(covered)
 
 
-def _pks_of_child(parent: ModelSpec, child: ModelSpec, pk_values: Sequence[Any], using: str) -> dict[Any, Any]:
+def pks_of_child(parent: ModelSpec, child: ModelSpec, pk_values: Sequence[Any], using: str) -> dict[Any, Any]:
     """Primary key of the parent → that of the child: the same, unless it is not the child's first parent."""
     if parent.root is child.root:
         return {pk: pk for pk in pk_values}

@@ -5,6 +5,8 @@
 SynchroError
 ├── ClockError            a clock is set wrong, here or at a sender
 ├── ExportError           a bundle could not be written
+├── ScanError             what was to be scanned is not tracked
+├── TriggerError          the touch triggers could not be installed
 ├── UnloggableValueError  an object holds a value that no record can carry; also a ValueError
 └── ImportRefusedError    a bundle was not taken; nothing was changed
     ├── GapError          a bundle in between is missing
@@ -31,6 +33,14 @@ class ClockError(SynchroError):
 
 class ExportError(SynchroError):
     """A bundle could not be written."""
+
+
+class ScanError(SynchroError):
+    """What was to be scanned is not tracked."""
+
+
+class TriggerError(SynchroError):
+    """The touch triggers could not be installed; nothing was changed."""
 
 
 class UnloggableValueError(SynchroError, ValueError):

@@ -148,7 +148,8 @@ class Version(models.Model):
 
     It is known by date, node, and whether it is a deletion.
 
-    It outlives the log: conflicts and tombstones rest on it. ``change`` may be gone after pruning or a reset.
+    It outlives the log: conflicts and tombstones rest on it. ``change`` may be gone after pruning or a reset;
+    ``digest`` then tells whether the row is as it was when the log was emptied.
     """
 
     root = ExactCharField(max_length=LABEL_LENGTH)
@@ -158,6 +159,7 @@ class Version(models.Model):
     node = models.ForeignKey(Node, models.PROTECT, related_name="+", db_index=False)
     deleted = models.BooleanField(default=False)
     change_id = models.BigIntegerField(null=True)
+    digest = models.BigIntegerField(null=True)
 
     class Meta:
         constraints: ClassVar = [

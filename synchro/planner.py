@@ -72,6 +72,21 @@ class Planner:
             plan.details.append(("held", change.record.model, change.record.id))
         return plan
 
+    def hold_as_told(self, changes: Sequence[Incoming]) -> list[bool]:
+        """For each of *changes*, all taken before: whether the object's row still holds what it says. Reads only."""
+        self._load(changes)
+        return [self._holds_as_told(change) for change in changes]
+
+    def _holds_as_told(self, change: Incoming) -> bool:
+        record: Any = change.record
+        try:
+            spec = self._spec(change)
+            given = self._values(spec, record)
+        except (HoldError, values.UndecodableValueError):
+            return False  # what it pointed to is gone, so the row points elsewhere
+        slot = self.outlook.by_id(spec, record.id)
+        return slot is not None and slot.state is not None and self._equal(spec, slot.state, given)
+
     def plan(self, changes: Sequence[Incoming], *, promise: bool = False) -> Plan:
         """What to do for *changes*, in their order. Reads only. Raises ``ConflictFoundError`` under the policy "fail".
 
@@ -334,7 +349,7 @@ class Planner:
                     value = column_value(value, spec.relations[name].target_field)  # noqa: PLW2901  as the row holds it
                 except KeyError:
                     return False
-            if mine is not value and mine != value:
+            if mine is not value and mine != value and not _respelled(spec, name, mine, value):
                 return False
         return True
 
@@ -371,4 +386,16 @@ def _pointed_to() -> set[ModelSpec]:
         if spec not in found:
             found.add(spec)
             waiting += [registry.spec(f.related_model) for f in (*spec.relations.values(), *spec.links.values())]
+    return found
+
+
+def _respelled(spec: ModelSpec, name: str, mine: Any, given: Any) -> bool:
+    """Whether *given* is the value *mine* as another database spells it."""
+    column = next((each for each in spec.fields if each.name == name), None)
+    if column is None or mine is None or given is None or isinstance(mine, Slot) or isinstance(given, Slot):
+        return False
+    try:
+        found: bool = values.encode(column, values.decode(column, given)) == mine
+    except (ValueError, TypeError):
+        return False
     return found

@@ -1,39 +1,418 @@
 """Reconciling: logging what was written past the log.
 
-The rows of some objects are compared with their last logged states, a chunk at a time, and differences are logged.
+The rows of some objects, and the links of some pairs, are compared with what the log says of them, a chunk at a time,
+and differences are logged. A change that was captured is not logged again: what is in the log already, sealed or
+pending, is what rows are compared with.
+
+Rows that differ are locked and compared once more before anything is logged: between reading a row and reading the log
+somebody may have changed both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
-from synchro import changelog, pks, serialize, versions
-from synchro.models import Action
+import orjson
+from django.db import connections, models
+
+from changelog_format import Change
+from synchro import changelog, links, nodes, pks, references, registry, serialize, tables, versions
+from synchro.changelog import Entry
+from synchro.models import Action, ChangeLog, Version
+from synchro.plan import Incoming
+from synchro.planner import Planner
 from synchro.registry import ModelSpec
-from synchro.versions import Key
+from synchro.versions import Current, Key
+
+ModelClass = type[models.Model]
+LinkField: TypeAlias = "models.ManyToManyField[Any, Any]"
+Pair = tuple[Any, Any]
+
+_DIGEST = tables.columns(Version, "digest")
+_KEYS = tables.columns(Version, "root", "pk_text", "link")
 
 
-def reconcile(spec: ModelSpec, pk_values: Iterable[Any], using: str) -> int:
-    """Log what became of the objects *pk_values* since they were logged; how many changes that were.
+def reconcile(spec: ModelSpec, pk_values: Iterable[Any], using: str, *, wait: bool = True) -> list[Entry]:
+    """Log what became of the objects *pk_values* since they were logged; what was logged.
 
-    What is pending must be sealed. Objects whose newest change was imported, or is no longer in the log, are left
-    alone.
+    *spec* is a tracked model or a multi-table parent of one; its rows are looked at as the objects that they are part
+    of. Call it in a transaction. Without *wait* rows that somebody else is writing at the moment are left out.
     """
-    logged = 0
+    logged: list[Entry] = []
     for part in serialize.chunks(list(pk_values)):
-        texts = {pks.to_text(spec.model, pk): pk for pk in part}
-        current = versions.find([Key(spec.root_label, text) for text in texts], using)
-        entries = {cur.change_id: key.pk_text for key, cur in current.items() if cur.change_id and not cur.deleted}
-        known = {entries[entry]: state for entry, state in changelog.last_states(list(entries), using).items()}
-        rows = serialize.row_states(spec, [texts[text] for text in known], using)
-        found = []
-        for text, state in known.items():
-            row = rows.get(texts[text])
-            if row is None:
-                found.append(changelog.state_entry(spec, texts[text], Action.DELETE, state))
-            elif row != state:
-                found.append(changelog.state_entry(spec, texts[text], Action.CHANGE, row))
-        changelog.append_many(found, using)
-        logged += len(found)
+        found = differences(spec, part, using)
+        if found:
+            locked = _lock(spec, [pk for pk, _ in found], using, wait=wait)
+            entries = [entry for _, entry in differences(spec, locked, using)]
+            changelog.append_many(entries, using)
+            logged += entries
     return logged
+
+
+def reconcile_links(field: LinkField, pairs: Iterable[Pair], using: str, *, wait: bool = True) -> list[Entry]:
+    """The same for the m2m links *pairs* (the side that declares *field* first)."""
+    logged: list[Entry] = []
+    for part in serialize.chunks(list(dict.fromkeys(links.canonical_pair(field, pair) for pair in pairs))):
+        found = link_differences(field, part, using)
+        if found:
+            locked = _lock_links(field, [pair for pair, _ in found], using, wait=wait)
+            entries = [entry for _, entry in link_differences(field, locked, using)]
+            changelog.append_many(entries, using)
+            logged += entries
+    return logged
+
+
+def differences(spec: ModelSpec, pk_values: Sequence[Any], using: str) -> list[tuple[Any, Entry]]:
+    """What :func:`reconcile` would log for the rows *pk_values* of *spec*, each with the primary key. Reads only."""
+    found = [(pk, entry) for pk, entry in _of_family(spec.root, pk_values, using)]
+    for child in registry.descendants(spec.model):  # whose own history belongs to another parent
+        if registry.spec(child).root is not spec.root:
+            own = changelog.pks_of_child(spec, registry.spec(child), pk_values, using)
+            back = {own_pk: pk for pk, own_pk in own.items()}
+            of_child = _of_family(registry.spec(child).root, list(back), using)
+            found += [(back[own_pk], entry) for own_pk, entry in of_child]
+    return found
+
+
+# --- objects ----------------------------------------------------------------------------------------------------------
+
+
+class _Logged(NamedTuple):
+    """A row of the log: of which model, whether it came from elsewhere, and what it holds."""
+
+    label: str
+    imported: bool
+    payload: str
+    version: int
+
+
+def family(root: ModelClass) -> list[ModelSpec]:
+    """The tracked models whose objects' history is that of *root*, the most derived ones first."""
+    found = [registry.spec(model) for model in registry.tracked() if registry.spec(model).root is root]
+    return sorted(found, key=lambda each: (-len(each.model._meta.get_parent_list()), each.label))
+
+
+def _of_family(root: ModelClass, pk_values: Sequence[Any], using: str) -> list[tuple[Any, Entry]]:
+    classes = family(root)
+    if not classes or not pk_values:
+        return []
+    keys = {Key(classes[0].root_label, pks.to_text(root, pk)): pk for pk in pk_values}
+    # The rows first: of a row that is seen, the log entry that its own transaction wrote is seen afterwards, too.
+    owners = _owners(classes, list(keys.values()), using)
+    known = _Known(keys, using)
+    found: list[tuple[Any, Entry]] = []
+    for key, pk in keys.items():
+        rows = owners.get(pk, {})
+        made = known.last(key)
+        if key not in known.alive:
+            found += [(pk, changelog.state_entry(each, pk, Action.ADD, state)) for each, state in rows.items()]
+        elif made is None:
+            found += _lost_state(classes, key, pk, rows, known)
+        elif registry.is_tracked(made.model):
+            found += _against_last(made, key, pk, rows, known)
+    return _pointed_first(found)
+
+
+def _lost_state(
+    classes: Sequence[ModelSpec], key: Key, pk: Any, rows: Mapping[ModelSpec, serialize.State], known: _Known
+) -> Iterator[tuple[Any, Entry]]:
+    """An object of which the log no longer holds a state."""
+    if not rows:
+        yield pk, changelog.state_entry(classes[-1], pk, Action.DELETE, {})
+    for each, state in rows.items():
+        if known.digests.get(key) != digest(state):
+            yield pk, changelog.state_entry(each, pk, Action.CHANGE, state)
+
+
+def _against_last(
+    made: ModelSpec, key: Key, pk: Any, rows: Mapping[ModelSpec, serialize.State], known: _Known
+) -> Iterator[tuple[Any, Entry]]:
+    """An object that was last logged as one of *made*."""
+    if made not in rows:
+        if not any(issubclass(each.model, made.model) for each in rows):
+            yield pk, changelog.state_entry(made, pk, Action.DELETE, known.plain_state(key, made))
+        for each, state in rows.items():  # a child's row that came, or the parent's that is left
+            yield pk, changelog.state_entry(each, pk, Action.ADD, state)
+        return
+    for each, state in rows.items():
+        same = known.holds(key, state) if each is made else _sibling_same(each, key, state, known.using)
+        if not same:
+            yield pk, changelog.state_entry(each, pk, Action.CHANGE, state)
+
+
+class _Known:
+    """What the log says of the objects *keys*: who is alive, and their last states."""
+
+    def __init__(self, keys: Iterable[Key], using: str) -> None:
+        self.using = using
+        current = _current(list(keys), using)
+        self.alive = {key: cur for key, cur in current.items() if not cur.deleted}
+        self._changes = _changes([cur.change_id for cur in self.alive.values() if cur.change_id is not None], using)
+        imported = {pk: change for pk, change in self._changes.items() if change.imported}
+        self._as_told = _hold_as_told(imported, using)
+        self.digests = _digests([key for key, cur in self.alive.items() if cur.change_id not in self._changes], using)
+
+    def last(self, key: Key) -> ModelSpec | None:
+        """The model of the last change, where it is still in the log."""
+        change = self._change(key)
+        model = registry.by_label(change.label) if change is not None else None
+        return None if model is None else registry.spec(model)
+
+    def holds(self, key: Key, state: serialize.State) -> bool:
+        """Whether the row is what the last change says."""
+        change = self._change(key)
+        if change is None:
+            return False
+        if change.imported:
+            return self._as_told[self.alive[key].change_id or 0]
+        return _covers(orjson.loads(change.payload), state)
+
+    def plain_state(self, key: Key, spec: ModelSpec) -> serialize.State:
+        """What is known of the last state, for the log of a deletion: foreign keys only where they are our own."""
+        change = self._change(key)
+        if change is None or not change.payload:
+            return {}
+        logged: serialize.State = orjson.loads(change.payload)
+        if not change.imported:
+            return logged
+        return {name: value for name, value in (logged.get("fields") or {}).items() if name not in spec.relations}
+
+    def _change(self, key: Key) -> _Logged | None:
+        cur = self.alive.get(key)
+        return None if cur is None else self._changes.get(cur.change_id or 0)
+
+
+def _owners(
+    classes: Sequence[ModelSpec], pk_values: Sequence[Any], using: str
+) -> dict[Any, dict[ModelSpec, serialize.State]]:
+    """Primary key → the most derived models that have a row of it, with its state."""
+    found: dict[Any, dict[ModelSpec, serialize.State]] = defaultdict(dict)
+    for each in classes:
+        wanted = [pk for pk in pk_values if not any(issubclass(seen.model, each.model) for seen in found.get(pk, ()))]
+        for child in registry.descendants(each.model):
+            other = registry.spec(child)
+            if other.root is not each.root:  # logged as a child whose history belongs to another parent
+                taken = changelog.pks_of_child(each, other, wanted, using)
+                wanted = [pk for pk in wanted if pk not in taken]
+        for pk, state in serialize.row_states(each, wanted, using).items():
+            found[pk][each] = state
+    return found
+
+
+def _current(keys: Sequence[Key], using: str) -> dict[Key, Current]:
+    """The newest changes of *keys*, also those that are not sealed yet."""
+    found = versions.find(keys, using)
+    found.update(versions.find_pending(keys, "", using))
+    return found
+
+
+def _changes(wanted: Sequence[int], using: str) -> dict[int, _Logged]:
+    found: dict[int, _Logged] = {}
+    for part in serialize.chunks(wanted):
+        rows = ChangeLog.objects.using(using).filter(pk__in=part)
+        for pk, label, imported, payload, version in rows.values_list("pk", "model", "imported", "payload", "version"):
+            found[pk] = _Logged(label, imported, payload, version)
+    return found
+
+
+def _covers(logged: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
+    """Whether *logged* says all that the row holds. Columns that are gone since do not matter."""
+    return all(name in logged and logged[name] == value for name, value in state.items())
+
+
+def _hold_as_told(wanted: Mapping[int, _Logged], using: str) -> dict[int, bool]:
+    """Of imported changes, whether taking them again would change nothing."""
+    if not wanted:
+        return {}
+    node = nodes.own(using)
+    changes = [
+        Incoming.of(Change.from_dict({**orjson.loads(each.payload), "seq": 1}), "", each.version)
+        for each in wanted.values()
+    ]
+    planner = Planner(node.ident if node is not None else "", None, "newest", using)
+    return dict(zip(wanted, planner.hold_as_told(changes), strict=True))
+
+
+def _sibling_same(spec: ModelSpec, key: Key, state: serialize.State, using: str) -> bool:
+    """An object that is of two classes side by side has one newest change; the other class's last one is in the log."""
+    rows = ChangeLog.objects.using(using).filter(root=key.root, pk_text=key.pk_text, link="", model=spec.label)
+    pk = rows.order_by("-pk").values_list("pk", flat=True).first()
+    if pk is None:
+        return False
+    last = _changes([pk], using)[pk]
+    return _hold_as_told({pk: last}, using)[pk] if last.imported else _covers(orjson.loads(last.payload), state)
+
+
+def _pointed_first(found: list[tuple[Any, Entry]]) -> list[tuple[Any, Entry]]:
+    """*found* in an order in which rows of one model that point to each other come after what they point to."""
+    by_place = {(entry.root, entry.pk_text): (pk, entry) for pk, entry in found if entry.action != Action.DELETE}
+    ordered: dict[int, tuple[Any, Entry]] = {id(entry): (pk, entry) for pk, entry in found
+                                             if entry.action == Action.DELETE}  # fmt: skip
+    for pk, entry in found:
+        trail = [(pk, entry)]
+        seen = {id(entry)}
+        while True:  # one way up: enough for trees; cycles are cut where they close
+            target = next(
+                (by_place[place] for place in _own_targets(trail[-1][1]) if place in by_place
+                 and id(by_place[place][1]) not in seen and id(by_place[place][1]) not in ordered),
+                None,
+            )  # fmt: skip
+            if target is None:
+                break
+            seen.add(id(target[1]))
+            trail.append(target)
+        ordered.update((id(each[1]), each) for each in reversed(trail) if id(each[1]) not in ordered)
+    return list(ordered.values())
+
+
+def _own_targets(entry: Entry) -> Iterator[tuple[str, str]]:
+    model = registry.by_label(entry.model)
+    if model is None:
+        return
+    spec = registry.spec(model)
+    own = [f for f in spec.relations.values() if registry.spec(f.related_model).root is spec.root]
+    if own:
+        state = orjson.loads(entry.payload)
+        for relation in own:
+            if state.get(relation.name) is not None and relation.target_field.primary_key:
+                yield spec.root_label, str(state[relation.name])
+
+
+# --- what is no longer in the log -------------------------------------------------------------------------------------
+
+
+def digest(state: serialize.State) -> int:
+    """64 bits that tell whether a row is as it was, where its state itself is no longer in the log."""
+    text = orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
+
+
+def _digests(keys: Sequence[Key], using: str) -> dict[Key, int | None]:
+    found: dict[Key, int | None] = {}
+    for part in serialize.chunks(keys):
+        rows = Version.objects.using(using).filter(
+            root=part[0].root, pk_text__in=[key.pk_text for key in part], link=""
+        )
+        found.update((Key(part[0].root, text), number) for text, number in rows.values_list("pk_text", "digest"))
+    return found
+
+
+def remember_rows(using: str) -> None:
+    """Note what the rows of all logged objects hold now, before their states leave the log."""
+    for root in {registry.spec(model).root for model in registry.tracked()}:
+        classes = family(root)
+        for texts in logged_texts(classes[0].root_label, using):
+            values_ = {text: pk for text in texts if (pk := references.pk_value(classes[0], text)) is not None}
+            owners = _owners(classes, list(values_.values()), using)
+            rows = [
+                (digest(state), classes[0].root_label, text, "")
+                for text, pk in values_.items()
+                for state in list(owners.get(pk, {}).values())[:1]
+            ]
+            tables.update_many(Version, _DIGEST, _KEYS, rows, using)
+
+
+def logged_texts(root_label: str, using: str) -> Iterator[list[str]]:
+    """The primary keys (as text) of the objects of a family that are alive as far as the log knows, by the chunk."""
+    rows = Version.objects.using(using).filter(root=root_label, link="", deleted=False).order_by("pk")
+    after = 0
+    while part := list(rows.filter(pk__gt=after).values_list("pk", "pk_text")[: serialize.CHUNK]):
+        after = part[-1][0]
+        yield [text for _, text in part]
+
+
+# --- links ------------------------------------------------------------------------------------------------------------
+
+
+def link_differences(field: LinkField, pairs: Sequence[Pair], using: str) -> list[tuple[Pair, Entry]]:
+    """What :func:`reconcile_links` would log for *pairs*. Reads only."""
+    if not pairs:
+        return []
+    source, target = registry.spec(field.model), registry.spec(field.related_model)
+    here = present_links(field, pairs, using)
+    keys = {
+        pair: Key(
+            source.label,
+            pks.to_text(source.model, pair[0]),
+            f"{field.name}:{pks.to_text(target.model, pair[1])}",
+        )
+        for pair in pairs
+    }
+    current = _current(list(keys.values()), using)
+    missing = []
+    found: list[tuple[Pair, Entry]] = []
+    for pair, key in keys.items():
+        cur = current.get(key)
+        linked = cur is not None and not cur.deleted
+        if pair in here and not linked:
+            found.append((pair, changelog.link_entry(source, pair[0], field, pair[1], Action.LINK)))
+        elif pair not in here and linked:
+            missing.append(pair)
+    # A link outlives its ends in the log: an object that is revived has its links again.
+    sources = _existing(source, {pair[0] for pair in missing}, using)
+    targets = _existing(target, {pair[1] for pair in missing}, using)
+    found += [
+        (pair, changelog.link_entry(source, pair[0], field, pair[1], Action.UNLINK))
+        for pair in missing
+        if pair[0] in sources and pair[1] in targets
+    ]
+    return found
+
+
+def present_links(field: LinkField, pairs: Sequence[Pair], using: str) -> set[Pair]:
+    """Those of *pairs* of which there is a row in the link table."""
+    return {links.canonical_pair(field, pair) for pair in _link_rows(field, pairs, using)} & set(pairs)
+
+
+def _link_rows(field: LinkField, pairs: Sequence[Pair], using: str) -> models.QuerySet[Any, Any]:
+    source, target = links.through_columns(field)
+    firsts, seconds = {pair[0] for pair in pairs}, {pair[1] for pair in pairs}
+    if getattr(field.remote_field, "symmetrical", False):
+        firsts = seconds = firsts | seconds
+    rows = tables.rows(registry.through(field), using)
+    rows = rows.filter(**{f"{source.attname}__in": firsts, f"{target.attname}__in": seconds})
+    return rows.order_by().values_list(source.attname, target.attname)
+
+
+def _existing(spec: ModelSpec, pk_values: Iterable[Any], using: str) -> set[Any]:
+    found: set[Any] = set()
+    for part in serialize.chunks(list(pk_values)):
+        found.update(serialize.rows(spec, using).filter(pk__in=part).order_by().values_list("pk", flat=True))
+    return found
+
+
+# --- locking ----------------------------------------------------------------------------------------------------------
+
+
+def _lock(spec: ModelSpec, pk_values: Sequence[Any], using: str, *, wait: bool) -> list[Any]:
+    """Keep others from writing these rows until the transaction ends; those that may be looked at.
+
+    Whoever writes to SQLite has the only write lock anyway.
+    """
+    features = connections[using].features
+    wanted = list(dict.fromkeys(pk_values))
+    if not features.has_select_for_update:
+        return wanted
+    skip = not wait and features.has_select_for_update_skip_locked
+    rows = tables.rows(spec.model, using).filter(pk__in=wanted).order_by("pk")
+    locked = set(rows.select_for_update(skip_locked=skip).values_list("pk", flat=True))
+    if not skip:
+        return wanted
+    there = _existing(spec, wanted, using)
+    return [pk for pk in wanted if pk in locked or pk not in there]
+
+
+def _lock_links(field: LinkField, pairs: Sequence[Pair], using: str, *, wait: bool) -> list[Pair]:
+    features = connections[using].features
+    if not features.has_select_for_update:
+        return list(pairs)
+    skip = not wait and features.has_select_for_update_skip_locked
+    locked = set(_link_rows(field, pairs, using).select_for_update(skip_locked=skip))
+    if not skip:
+        return list(pairs)
+    there = set(_link_rows(field, pairs, using))
+    busy = {links.canonical_pair(field, pair) for pair in there - locked}
+    return [pair for pair in pairs if pair not in busy]

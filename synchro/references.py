@@ -87,10 +87,10 @@ def pin_births(ident: str, using: str) -> None:
     for model in sorted(_nameable(), key=lambda each: each._meta.label_lower):
         if tables.exists(model, using):
             label = registry.spec(model).identity_label
-            for part in _by_chunk(tables.rows(model, using), "pk"):
+            for part in by_chunk(tables.rows(model, using), "pk"):
                 _pin(ident, label, [pks.to_text(model, pk) for (pk,) in part], using)
     logged = Version.objects.using(using).filter(link="")
-    for part in _by_chunk(logged, "pk", "root", "pk_text"):
+    for part in by_chunk(logged, "pk", "root", "pk_text"):
         by_label: dict[str, list[str]] = defaultdict(list)
         for _, root, text in part:
             by_label[root].append(text)
@@ -113,7 +113,7 @@ def _nameable() -> set[type[Model]]:
     return found
 
 
-def _by_chunk(rows: QuerySet[Any], *names: str) -> Iterator[list[tuple[Any, ...]]]:
+def by_chunk(rows: QuerySet[Any], *names: str) -> Iterator[list[tuple[Any, ...]]]:
     """The values of *names*, the primary key first, of all *rows*, without a cursor that stays open between writes."""
     rows = rows.order_by("pk")
     part = list(rows.values_list(*names)[: serialize.CHUNK])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
-from synchro import nodes
+from synchro import nodes, reconciling
 from synchro.models import ChangeLog, Destination, Held, options
 from synchro.seal import seal_pending
 
@@ -24,6 +24,7 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
         if last is not None:
             node.reset_date = last
         node.save(using=using)
+        reconciling.remember_rows(using)
         held = Held.objects.using(using).values("change")
         rows = ChangeLog.objects.using(using).exclude(pk__in=held)
         rows._raw_delete(using)  # noqa: SLF001  delete() would load them all, to look for what is held

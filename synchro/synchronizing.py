@@ -107,7 +107,7 @@ def _reconcile(node: Node, start: int, using: str) -> int:
     logged = 0
     for spec, texts in by_spec.items():
         pk_values = [references.pk_value(spec, text) for text in texts]
-        logged += reconcile(spec, [pk for pk in pk_values if pk is not None], using)
+        logged += len(reconcile(spec, [pk for pk in pk_values if pk is not None], using))
     return logged
 
 

@@ -16,14 +16,14 @@ LAYERS = tuple(
     for row in (
         "management management.* admin admin.* views urls status reset apps checks core",
         "exporting importing synchronizing",
-        "taking folding reconciling",
+        "taking folding scanning",
         (
-            "seal planner plan_links plan_merges plan_parents deciding plan apply recording checkpoints "
+            "seal reconciling planner plan_links plan_merges plan_parents deciding plan apply recording checkpoints "
             "resolving portable"
         ),
         "capture deletions links changelog references versions serialize nodes",
         (
-            "naturalkeys managers keyprobe registry handlers values pks tables intervals "
+            "naturalkeys managers keyprobe registry ordering handlers values pks tables intervals "
             "models dbfields options conf pause signals errors"
         ),
     )

@@ -164,6 +164,7 @@ class Migration(migrations.Migration):
                 ('date', models.BigIntegerField()),
                 ('deleted', models.BooleanField(default=False)),
                 ('change_id', models.BigIntegerField(null=True)),
+                ('digest', models.BigIntegerField(null=True)),
                 ('node', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='synchro.node')),
             ],
         ),
