@@ -1,0 +1,230 @@
+"""Structure-aware fuzzing of the importer: valid bundles are mutated record by record, packed anew, and imported.
+
+Whatever they say, an import ends with a report or with one of the documented errors; in the latter case the database is
+as it was; in the former it imports again as known already, passes Django's checks of foreign keys, and what it exports
+can be imported by a third deployment. Runs on SQLite in memory, in the project of the tests.
+
+    importer.py --seconds 60 --seed 1 --failures FOLDER
+"""
+
+import argparse
+import copy
+import os
+import random
+import sys
+import time
+import traceback
+from pathlib import Path
+
+import orjson
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+ODD = (
+    None, True, False, 0, -1, 1, 2**31, 2**63 - 1, -(2**63), 0.5, 1e308, "", "x", "NaN", "\u0000", "😀", "a" * 300,
+    [], {}, [None], {"$json": None}, {"$int": "99999999999999999999"}, {"$float": "NaN"}, {"$bytes": "AAH/"},
+    {"$utf16": "2AA="}, {"$duration": "-P999999999DT00H00M00S"}, {"$range": "empty"}, {"$$ref": 1},
+    "0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z", "2026-02-30", "../../etc/passwd", "🏴‍☠️",
+)  # fmt: skip
+
+
+def setup():
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.project.settings")
+    os.environ["SYNCHRO_TEST_DB"] = "sqlite"
+    sys.path.insert(0, str(ROOT))
+    import django
+
+    django.setup()
+    from django.test.utils import setup_databases, setup_test_environment
+
+    setup_test_environment()
+    setup_databases(verbosity=0, interactive=False)
+
+
+def seeds():
+    """Bundles with every kind of record, as lists of lines: of an office that has worked for a while."""
+    from fixtures import histories
+    from packing import unpacked
+
+    return [[orjson.loads(line) for line in unpacked(data)] for data in histories()]
+
+
+class Mutator:
+    """Changes bundles at random, most of them so that they stay well-formed."""
+
+    def __init__(self, rng, corpus):
+        self.rng = rng
+        self.corpus = corpus
+
+    def mutated(self):
+        lines = copy.deepcopy(self.rng.choice(self.corpus))
+        header, *records, trailer = lines
+        for _ in range(self.rng.choice((1, 1, 2, 3, 8))):
+            if records:
+                self.rng.choice(self.STEPS)(self, records)
+        self._number(header, records, trailer)
+        return [header, *records, trailer]
+
+    def drop(self, records):
+        records.pop(self.rng.randrange(len(records)))
+
+    def double(self, records):
+        place = self.rng.randrange(len(records))
+        records.insert(self.rng.randrange(len(records) + 1), copy.deepcopy(records[place]))
+
+    def swap(self, records):
+        one, other = self.rng.randrange(len(records)), self.rng.randrange(len(records))
+        records[one], records[other] = records[other], records[one]
+
+    def borrow(self, records):
+        """Take a record, or a part of one, from somewhere else."""
+        stranger = self.rng.choice(self.rng.choice(self.corpus)[1:-1])
+        record = self.rng.choice(records)
+        name = self.rng.choice(list(stranger))
+        if name in record and name not in ("type", "seq"):
+            record[name] = copy.deepcopy(stranger[name])
+
+    def value(self, records):
+        record = self.rng.choice(records)
+        fields = record.get("fields")
+        if fields:
+            fields[self.rng.choice(list(fields))] = copy.deepcopy(self.rng.choice(ODD))
+
+    def field(self, records):
+        fields = self.rng.choice(records).get("fields")
+        if fields:
+            if self.rng.randrange(2):
+                fields.pop(self.rng.choice(list(fields)))
+            else:
+                fields[self.rng.choice(("unknown", "id", "password", "pk", "is_superuser"))] = self.rng.choice(ODD)
+
+    def identity(self, records):
+        record, other = self.rng.choice(records), self.rng.choice(records)
+        record["id"] = other["id"] if self.rng.randrange(2) else f"{other['id'].partition('/')[0]}/{self.pk()}"
+
+    def pk(self):
+        return self.rng.choice(("1", "2", "0", "-1", "99999999999999999999", "x", "[1,2]", "a/b", "😀", "1.5", "null"))
+
+    def reference(self, records):
+        record, other = self.rng.choice(records), self.rng.choice(records)
+        refs = record.get("refs")
+        if refs:
+            refs[self.rng.choice(list(refs))] = other["id"]
+
+    def key(self, records):
+        record, other = self.rng.choice(records), self.rng.choice(records)
+        if "key" in record:
+            choices = (None, [], copy.deepcopy(other.get("key")), [self.rng.choice(ODD)])
+            record["key"] = self.rng.choice(choices)
+
+    def action(self, records):
+        record = self.rng.choice(records)
+        if record.get("action") in ("add", "change"):
+            record["action"] = self.rng.choice(("add", "change", "delete"))
+            if record["action"] == "delete":
+                record.pop("fields", None)
+                record.pop("refs", None)
+        elif record.get("action") in ("link", "unlink"):
+            record["action"] = self.rng.choice(("link", "unlink"))
+
+    def model(self, records):
+        record, other = self.rng.choice(records), self.rng.choice(records)
+        record["model"] = self.rng.choice((other["model"], "auth.user", "contenttypes.contenttype", "synchro.node"))
+
+    def date(self, records):
+        record, other = self.rng.choice(records), self.rng.choice(records)
+        for name in ("date", "base"):
+            if name in record and other.get("date") and self.rng.randrange(2):
+                record[name] = other["date"]
+
+    STEPS = (
+        drop, double, swap, borrow, value, value, value, field, identity, identity, reference, reference, key, key,
+        action, model, date,
+    )  # fmt: skip
+
+    @staticmethod
+    def _number(header, records, trailer):
+        """Positions, range and count as the rules want them."""
+        seq = header["range"]["from"]["seq"]
+        for record in records:
+            if record["type"] == "change":
+                seq += 1
+                record["seq"] = seq
+        changes = [record for record in records if record["type"] == "change"]
+        header["range"]["to"]["seq"] = seq
+        if changes:
+            header["range"]["to"]["date"] = changes[-1]["date"]
+        trailer["records"] = len(records)
+
+
+def tried(lines):
+    """Import a bundle of *lines* into a deployment that has its own data already; what became of it.
+
+    Raises AssertionError, or whatever came that should not.
+    """
+    from django.db import DatabaseError, connections
+    from fixtures import ERRORS, everything, exported, scene, taken
+    from packing import packed
+
+    data = packed([orjson.dumps(line) for line in lines])
+    with scene():
+        before = everything("hq")
+        try:
+            report = taken(data, "hq")
+        except ERRORS as error:
+            if everything("hq") != before:
+                raise AssertionError("it was refused, and the database is not as it was") from error
+            return type(error).__name__
+        connections["hq"].check_constraints()
+        again = taken(data, "hq")
+        if again.added or again.changed or again.deleted or again.m2m or again.conflicts > report.conflicts:
+            raise AssertionError(f"importing it again did something: {again}")
+        onward = exported("hq")
+        if onward is not None:
+            try:
+                taken(onward, "ship")
+            except ERRORS as error:
+                raise AssertionError(f"what was taken cannot be passed on: {error}") from error
+            try:
+                connections["ship"].check_constraints()
+            except DatabaseError as error:
+                raise AssertionError(f"foreign keys dangle after it was passed on: {error}") from error
+        return "held" if report.held else "taken"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--failures", type=Path, default=Path("fuzz-failures"))
+    parser.add_argument("files", nargs="*", type=Path, help="try these once more (JSON lines) instead")
+    asked = parser.parse_args()
+    setup()
+    if asked.files:
+        for path in asked.files:
+            print(path, tried([orjson.loads(line) for line in path.read_bytes().splitlines()]))
+        return 0
+    mutator = Mutator(random.Random(asked.seed), seeds())  # noqa: S311 - mutations that can be repeated
+    outcomes, failures, seen = {}, 0, set()
+    until = time.monotonic() + asked.seconds
+    while time.monotonic() < until:
+        lines = mutator.mutated()
+        try:
+            outcome = tried(lines)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is what is looked for
+            outcome = f"FAILED: {type(error).__name__}"
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            kind = (type(error).__name__, place.filename, place.lineno, str(error)[:40])
+            if kind not in seen:
+                seen.add(kind)
+                failures += 1
+                asked.failures.mkdir(exist_ok=True)
+                path = asked.failures / f"{asked.seed}-{failures}.jsonl"
+                path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+                print(f"{path}: {''.join(traceback.format_exception(error))[-1500:]}")
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    print(f"{sum(outcomes.values()):,} bundles: {', '.join(f'{n:,} {name}' for name, n in sorted(outcomes.items()))}")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
