@@ -9,11 +9,13 @@
 
 A map: `errors` and `limits`; `dates`, `names` and `values` are the forms of single values, `forms` their checks;
 `header` and `records` are the lines as dataclasses, `jsonl` their text, `rules` what holds between them; `container` is
-the zstd frames; `reader` and `writer` put all that together; `__main__` is the command line.
+the zstd frames; `reader` and `writer` put all that together; `archive` looks at a folder of bundles; `__main__` is the
+command line.
 """
 
 from __future__ import annotations
 
+from .archive import ArchiveReport, Stream, check_archive
 from .dates import format_date, parse_date
 from .errors import (
     BundleError,
@@ -40,6 +42,7 @@ __all__ = [
     "JSON_NULL",
     "SUPPORTED_FEATURES",
     "VERSION",
+    "ArchiveReport",
     "BundleError",
     "BundleReader",
     "BundleWriter",
@@ -62,12 +65,14 @@ __all__ = [
     "ReaderStateError",
     "RecordError",
     "StateError",
+    "Stream",
     "Summary",
     "Target",
     "Trailer",
     "UnsupportedError",
     "ValueFormError",
     "WriterStateError",
+    "check_archive",
     "decode_value",
     "encode_value",
     "format_date",

@@ -10,6 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from .archive import check_archive, described
 from .errors import BundleError, OutOfMemoryError
 from .limits import LINE_SIZE, LINE_VALUES, Limits
 from .reader import BundleReader, Summary, open_bundle, verify
@@ -41,8 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     name = "standard input" if options.file == "-" else options.file
+    status = _OK
     try:
-        options.run(_source(options.file), options)
+        status = options.run(_source(options.file), options) or _OK
         _flush()
     except BundleError as error:
         return _fail(name, str(error), _UNCHECKED if isinstance(error, OutOfMemoryError) else _REFUSED)
@@ -56,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(name, "there is not enough memory to show it", _UNCHECKED)
     except KeyboardInterrupt:
         return _INTERRUPTED
-    return _OK
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -66,11 +68,16 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     for name, run, text in (
         ("info", _info, "say what the header says: who wrote it, from where to where; verify nothing after it"),
-        ("verify", _verify, "read all of it, and say what is in it"),
+        ("verify", _verify, "read all of it, and say what is in it; of a folder, also whether its bundles join on"),
         ("cat", _cat, "print its lines while verifying them: exit status 0 says that all were in order"),
     ):
         command = commands.add_parser(name, help=text, description=text, epilog=_STATUS)
-        command.add_argument("file", metavar="FILE", help="a bundle, or - for standard input")
+        file = (
+            "a bundle, a folder of bundles, or - for standard input"
+            if name == "verify"
+            else "a bundle, or - for standard input"
+        )
+        command.add_argument("file", metavar="FILE", help=file)
         command.add_argument(
             "--max-line",
             type=_size,
@@ -177,11 +184,13 @@ def _info(source: str | BinaryIO, options: argparse.Namespace) -> None:
     _print("not verified: only the header was read")
 
 
-def _verify(source: str | BinaryIO, options: argparse.Namespace) -> None:
+def _verify(source: str | BinaryIO, options: argparse.Namespace) -> int:
+    if isinstance(source, str) and os.path.isdir(source):  # noqa: PTH112  (a path is what was typed)
+        return _verify_archive(source, options)
     summary = verify(source, limits=_limits(options))
     if options.json:
         _print_json(_summary(summary))
-        return
+        return _OK
     counts = "; ".join(
         f"{model} {', '.join(f'{count} {action}' for action, count in actions.items())}"
         for model, actions in summary.counts.items()
@@ -194,6 +203,17 @@ def _verify(source: str | BinaryIO, options: argparse.Namespace) -> None:
             + (f": {counts}" if counts else "")
         )
     )
+    return _OK
+
+
+def _verify_archive(folder: str, options: argparse.Namespace) -> int:
+    report = check_archive(folder, limits=_limits(options))
+    if options.json:
+        _print_json(report.to_dict())
+    else:
+        for line in described(report):
+            _print(_clean(line))
+    return _OK if report.in_order else _REFUSED
 
 
 def _cat(source: str | BinaryIO, options: argparse.Namespace) -> None:

@@ -1,0 +1,131 @@
+"""A folder of bundles: what joins on, what is missing, what was exchanged."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from changelog_format import Position, check_archive, verify
+from changelog_format.__main__ import main
+from tests.format.samples import bundle, change, day, header
+
+
+def written(folder, name, start, end, *, previous=None, destination="archive", shift=0, **values):
+    """A bundle of the positions after *start*; *shift* moves its dates."""
+
+    def date(seq):
+        return day(seq + shift) if seq else None
+
+    ends = {
+        "start": Position(seq=start, date=date(start)),
+        "end": Position(seq=end, date=date(end)),
+        "previous": previous,
+        "destination": destination,
+    }
+    path = folder / f"{name}.jsonl.zst"
+    changes = (change(seq, date=date(seq)) for seq in range(start + 1, end + 1))
+    path.write_bytes(bundle(replace(header(0), **ends | values), changes))
+    return verify(path).trailer.sha256
+
+
+def chain(folder, *ends):
+    """Bundles up to each of *ends*, each naming the one before it; their digests."""
+    digests, start, previous = [], 0, None
+    for end in ends:
+        previous = written(folder, f"{start:03}-{end:03}", start, end, previous=previous)
+        digests.append(previous)
+        start = end
+    return digests
+
+
+def test_an_archive_in_order(tmp_path):
+    chain(tmp_path, 3, 5, 9)
+    report = check_archive(tmp_path)
+    assert report.in_order
+    (stream,) = report.streams
+    assert (stream.bundles, stream.first, stream.last, stream.records, stream.chained) == (3, 0, 9, 9, 2)
+    assert (stream.since, stream.until, stream.missing) == (None, day(9), ())
+
+
+def test_copies_and_folders_below_do_no_harm(tmp_path):
+    chain(tmp_path, 3, 5)
+    below = tmp_path / "2026"
+    below.mkdir()
+    (below / "again.jsonl.zst").write_bytes((tmp_path / "003-005.jsonl.zst").read_bytes())
+    report = check_archive(tmp_path)
+    assert report.in_order
+    assert report.copies == (str(tmp_path / "2026" / "again.jsonl.zst"),) or report.copies == (
+        str(tmp_path / "003-005.jsonl.zst"),
+    )
+
+
+def test_i2_a_missing_file_is_named_by_its_positions(tmp_path):
+    chain(tmp_path, 3, 5, 9)
+    (tmp_path / "003-005.jsonl.zst").unlink()
+    report = check_archive(tmp_path)
+    assert report.problems == ("the changes 4 to 5 of office-7f3a9c21 for 'archive' are missing",)
+    assert report.streams[0].missing == ((4, 5),)
+
+
+def test_a_range_that_was_written_again_fills_the_gap(tmp_path):
+    chain(tmp_path, 3, 5, 9)
+    (tmp_path / "003-005.jsonl.zst").unlink()
+    written(tmp_path, "again", 2, 6)
+    assert check_archive(tmp_path).problems == ()
+
+
+def test_what_was_exchanged_is_noticed_by_the_next(tmp_path):
+    chain(tmp_path, 3, 5, 9)
+    other = tmp_path / "003-005.jsonl.zst"
+    changes = (change(seq, fields={"name": "forged", "size": 0}) for seq in (4, 5))
+    ends = {"start": Position(seq=3, date=day(3)), "end": Position(seq=5, date=day(5)), "destination": "archive"}
+    other.write_bytes(bundle(replace(header(0), **ends), changes))
+    (problem,) = check_archive(tmp_path).problems
+    assert problem.startswith(f"{tmp_path / '005-009.jsonl.zst'}: the bundle before it has the digest ")
+    assert problem.endswith("it was exchanged")
+
+
+def test_a_damaged_file_is_named_and_the_others_are_looked_at(tmp_path):
+    chain(tmp_path, 3, 5)
+    path = tmp_path / "000-003.jsonl.zst"
+    path.write_bytes(path.read_bytes()[:-1])
+    report = check_archive(tmp_path)
+    assert str(path) in report.problems[0]
+    assert "SPEC R" in report.problems[0]
+    assert report.streams[0].first == 3
+
+
+@pytest.mark.parametrize("ends", [(5, 9), (4, 8)])
+def test_i3_two_histories_of_one_node(tmp_path, ends):
+    """After a restored backup the same positions come again, with other dates."""
+    chain(tmp_path, 3, 9)
+    written(tmp_path, "forked", ends[0], ends[1], shift=1000)
+    (problem,) = check_archive(tmp_path).problems
+    assert "two different changes claim it" in problem
+
+
+def test_the_streams_of_several_nodes_and_destinations(tmp_path):
+    chain(tmp_path, 3)
+    written(tmp_path, "hq", 0, 3, destination="hq")
+    assert [(each.destination, each.last) for each in check_archive(tmp_path).streams] == [("archive", 3), ("hq", 3)]
+
+
+def test_an_empty_folder_is_no_archive(tmp_path):
+    assert check_archive(tmp_path).problems == (f"{tmp_path} has no bundles (*.jsonl.zst)",)
+
+
+def test_the_command_line(tmp_path, capsys):
+    chain(tmp_path, 3, 5)
+    assert main(["verify", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "2 bundles, 5 records, positions 1 to 5" in shown
+    assert "none is missing between the positions" in shown
+    assert main(["verify", "--json", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["in_order"] is True
+    (tmp_path / "000-003.jsonl.zst").unlink()
+    assert main(["verify", str(tmp_path)]) == 0  # what was before the archive begins is not asked for
+    assert "begins after position 3" in capsys.readouterr().out
+    chain(tmp_path, 3, 5, 9)
+    (tmp_path / "003-005.jsonl.zst").unlink()
+    assert main(["verify", str(tmp_path)]) == 1
+    assert "PROBLEM: the changes 4 to 5 of office-7f3a9c21" in capsys.readouterr().out
