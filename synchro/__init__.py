@@ -16,8 +16,9 @@ A map, in the order in which one change travels::
       apply         writes; decides nothing
       recording     records verbatim, references, versions, conflicts, what is held
 
-Below them: registry (what is tracked), ordering, serialize and values (what a state looks like), naturalkeys,
-references, versions, pks, tables (bulk SQL), nodes, models, conf.
+Below them: registry (what is tracked), ordering, serialize and values (what a state looks like; pgvalues for
+PostgreSQL's fields, storable for what a database cannot hold), naturalkeys, references, versions, pks, tables (bulk
+SQL), nodes, models, conf.
 
 The names below can be imported from here before the app registry is ready.
 """

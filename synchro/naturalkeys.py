@@ -554,7 +554,7 @@ def _decode(spec: KeySpec, key: Any, using: str) -> tuple[Any, ...] | None:
 def _storable(text: str, vendor: str) -> bool:
     if vendor == "postgresql" and "\0" in text:
         return False
-    return text.isascii() or not any("\ud800" <= character <= "\udfff" for character in text)
+    return text.isascii() or not values.has_lone_surrogate(text)
 
 
 def _find_opaque(model: Model, keys: Sequence[Any], using: str, *, hidden: bool) -> dict[Any, list[Any]]:

@@ -13,7 +13,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
 from changelog_format import Change, ObjectRecord
-from synchro import references, registry, values
+from synchro import references, registry, storable, values
 from synchro.conf import Policy
 from synchro.deciding import Decider, stamp
 from synchro.models import Action
@@ -299,7 +299,7 @@ class Planner:
             if name in spec.relations and value is not None:
                 given[name] = self._target(spec, record.id, spec.relations[name], value, record.refs.get(name))
             else:
-                values.decode(column, value)
+                storable.check(column, values.decode(column, value), self._using)
                 given[name] = value
         return given
 

@@ -64,7 +64,7 @@ def held_state(spec: ModelSpec, instance: models.Model) -> State:
     return state
 
 
-def _unloggable(spec: ModelSpec, pk: Any, field: str, error: Exception) -> UnloggableValueError:
+def _unloggable(spec: ModelSpec, pk: Any, field: str, error: Exception | str) -> UnloggableValueError:
     return UnloggableValueError(f"{spec.label} {pk!r} cannot be logged: {field}: {error}")
 
 
@@ -98,7 +98,8 @@ def _read(spec: ModelSpec, queryset: QuerySet[models.Model]) -> Iterator[tuple[A
     names = [field.attname for field in spec.fields]
     encoders = [(field.name, values.codec(field).encode, isinstance(field, models.JSONField)) for field in spec.fields]
     width = len(names)
-    for pk, *row in queryset.annotate(**asked).values_list("pk", *names, *asked).order_by():
+    found = queryset.annotate(**asked).values_list("pk", *names, *asked).order_by()
+    for pk, *row in _fetched(spec, found, queryset):
         sql_nulls = {field.name for field, isnull in zip(nullable_json, row[width:], strict=True) if isnull}
         state: State = {}
         for (name, encode, is_json), value in zip(encoders, row[:width], strict=True):
@@ -106,9 +107,23 @@ def _read(spec: ModelSpec, queryset: QuerySet[models.Model]) -> Iterator[tuple[A
                 value = JSON_NULL  # noqa: PLW2901  the column holds JSON null
             try:
                 state[name] = encode(value)
-            except (TypeError, ValueError, RecursionError) as error:
+            except Exception as error:  # a field class of somebody else's may fail in any way
                 raise _unloggable(spec, pk, name, error) from error
         yield pk, state
+
+
+def _fetched(spec: ModelSpec, found: QuerySet[Any, Any], queryset: QuerySet[models.Model]) -> list[tuple[Any, ...]]:
+    """The rows of *found*. A value that cannot be read back, such as a decimal that SQLite rounded up, is named."""
+    try:
+        return list(found)
+    except (ArithmeticError, TypeError, ValueError):
+        for field in spec.fields:
+            for pk in queryset.values_list("pk", flat=True).order_by():
+                try:
+                    queryset.filter(pk=pk).values_list(field.attname).first()
+                except (ArithmeticError, TypeError, ValueError) as error:
+                    raise _unloggable(spec, pk, field.name, f"the row cannot be read back ({error!r})") from error
+        raise
 
 
 def column_value(field: models.Field[Any, Any], value: Any) -> Any:

@@ -96,7 +96,8 @@ def _bool(value: Any) -> Any:
     return value if value is None or type(value) is bool else INEXACT
 
 
-def _inexact(_value: Any) -> Any:
+def inexact(_value: Any) -> Any:
+    """The ``encode_assigned`` of fields of which only the row can tell."""
     return INEXACT
 
 
@@ -414,7 +415,7 @@ def _custom_codec(field: models.Field[Any, Any]) -> Codec:
         decoded = decode_value(value)
         return None if decoded is None else field.to_python(decoded)
 
-    return Codec(from_row, _inexact, to_python)
+    return Codec(from_row, inexact, to_python)
 
 
 def _fixed(codec_: Codec) -> Callable[[Any], Codec]:
@@ -465,16 +466,33 @@ _PRE_SAVES: Final = frozenset(
 
 def _build(field: models.Field[Any, Any]) -> Codec:
     found = _conversions(field)
-    return found if type(field).pre_save in _PRE_SAVES else found._replace(encode_assigned=_inexact)
+    return found if type(field).pre_save in _PRE_SAVES else found._replace(encode_assigned=inexact)
 
 
 def _conversions(field: models.Field[Any, Any]) -> Codec:
     if field.remote_field is not None and isinstance(field, models.ForeignKey):
         return codec(field.target_field)
+    base = converts_as(field)
+    if base in _BUILDERS:
+        return _BUILDERS[base](field)
+    if base is not None:
+        from synchro import pgvalues  # needs a driver for PostgreSQL
+
+        return pgvalues.build(field, base) or _custom_codec(field)
+    return _custom_codec(field)
+
+
+def converts_as(field: models.Field[Any, Any]) -> type[models.Field[Any, Any]] | None:
+    """Django's own class as which *field* converts its values; None for a field class of somebody else's."""
     for base in type(field).__mro__:
-        if base in _BUILDERS:
-            return _BUILDERS[base](field)
+        if base in _BUILDERS or base.__module__.startswith("django.contrib.postgres.fields"):
+            return base
         # Django's own classes between (PositiveIntegerField, EmailField…) convert as their base does.
         if not base.__module__.startswith("django.db.models") and any(name in vars(base) for name in _CONVERSIONS):
-            break
-    return _custom_codec(field)
+            return None
+    return None
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Whether *text* is no Unicode text, which no database takes as such."""
+    return any("\ud800" <= character <= "\udfff" for character in text)

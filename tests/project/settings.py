@@ -1,7 +1,7 @@
 """Settings of the test project.
 
 `SYNCHRO_TEST_DB` chooses the database: `sqlite` (the default, in memory), `postgres` or `mariadb`; with the latter two,
-`SYNCHRO_TEST_HOST`, `_PORT`, `_USER` and `_PASSWORD` say where it is. `SYNCHRO_TEST_PREFIX` begins the names of the
+`SYNCHRO_TEST_HOST`, `_PORT`, `_USER` and `_PASSWORD` say where it is. `mixed` takes each of the three once. `SYNCHRO_TEST_PREFIX` begins the names of the
 databases, so that several runs can share a server. `SYNCHRO_TEST_SQLITE_DIR` puts SQLite's databases into files of that
 folder.
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 ALIASES = ("default", "hq", "ship")
+MIXED = {"default": "sqlite", "hq": "postgres", "ship": "mariadb"}
 
 SERVERS: dict[str, dict[str, Any]] = {
     "postgres": {"ENGINE": "django.db.backends.postgresql", "HOST": "127.0.0.1", "PORT": "5432", "USER": "postgres"},
@@ -30,13 +31,15 @@ SERVERS: dict[str, dict[str, Any]] = {
 def database(alias: str) -> dict[str, Any]:
     """The settings of one database, by the environment."""
     kind = os.environ.get("SYNCHRO_TEST_DB", "sqlite")
+    if kind == "mixed":
+        kind = MIXED[alias]
     name = f"{os.environ.get('SYNCHRO_TEST_PREFIX', 'synchro')}_{alias}"
     if kind == "sqlite":
         folder = os.environ.get("SYNCHRO_TEST_SQLITE_DIR")
         file = str(Path(folder) / f"{name}.sqlite3") if folder else None
         return {"ENGINE": "django.db.backends.sqlite3", "NAME": file or ":memory:", "TEST": {"NAME": file}}
     if kind not in SERVERS:
-        raise ValueError(f"SYNCHRO_TEST_DB is {kind!r}; it can be sqlite, {', '.join(SERVERS)}")
+        raise ValueError(f"SYNCHRO_TEST_DB is {kind!r}; it can be sqlite, {', '.join(SERVERS)}, mixed")
     server = SERVERS[kind]
     given = {
         key: os.environ[f"SYNCHRO_TEST_{key}"]
@@ -47,6 +50,8 @@ def database(alias: str) -> dict[str, Any]:
 
 
 DATABASES = {alias: database(alias) for alias in ALIASES}
+# Made before the test apps, which have no migrations and point to them.
+MIGRATION_MODULES = {"contenttypes": None, "auth": None}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 SECRET_KEY = "for tests only"
@@ -71,7 +76,10 @@ INSTALLED_APPS = [
     "tests.project.shop",
     "tests.project.plain",
     "tests.project.odd",
+    "tests.project.zoo",
 ]
+if os.environ.get("SYNCHRO_TEST_DB") == "postgres":
+    INSTALLED_APPS += ["django.contrib.postgres", "tests.project.pg"]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -94,3 +102,4 @@ TEMPLATES = [
 SYNCHRO_NODE = "office"
 SYNCHRO_REMOTE = None
 SYNCHRO_MODELS = ("shop",)
+ZOO_PET_MODEL = "zoo.OwnPet"

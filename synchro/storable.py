@@ -1,0 +1,149 @@
+"""What a database cannot hold although the field can: said before it is written, and never written changed.
+
+SQLite keeps decimals as doubles and NaN as NULL, PostgreSQL takes no NUL in text, MariaDB no infinities, and a server
+that is not strict cuts what is too long. The database's own errors, where it raises any, name neither field nor value.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import math
+from collections.abc import Callable, Iterator
+from decimal import Context, Decimal, InvalidOperation
+from typing import Any, TypeAlias, cast
+
+from django.db import connections, models
+from django.utils.duration import duration_microseconds
+
+from synchro import values
+from synchro.values import INT64_MAX, INT64_MIN, SQLITE_DECIMAL_DIGITS, UndecodableValueError
+
+AnyField: TypeAlias = "models.Field[Any, Any]"
+Check: TypeAlias = Callable[[Any], "str | None"]
+
+NAMES = {"sqlite": "SQLite", "postgresql": "PostgreSQL", "mysql": "MariaDB"}
+_checks: dict[tuple[Any, str], Check | None] = {}
+
+
+def check(field: AnyField, value: Any, using: str) -> None:
+    """Raise ``UndecodableValueError`` where the database *using* cannot hold *value* (a python value) in *field*."""
+    place = (field, using)
+    if place not in _checks:
+        _checks[place] = _build(field, using)
+    found = _checks[place]
+    reason = None if found is None or value is None else found(value)
+    if reason is not None:
+        shown = repr(value)
+        message = f"{field.model._meta.label_lower}.{field.name} cannot hold {shown[:80]}: {reason}"
+        raise UndecodableValueError(message)
+
+
+def _build(field: AnyField, using: str) -> Check | None:
+    connection = connections[using]
+    vendor = connection.vendor
+    while isinstance(field, models.ForeignKey):
+        field = field.target_field
+    base = values.converts_as(field)
+    if base is models.JSONField:
+        return _json(vendor)
+    if base in (models.CharField, models.TextField, models.FilePathField, models.FileField):
+        return _text(vendor, None if base is models.TextField or vendor == "sqlite" else field.max_length)
+    if base is models.FloatField:
+        return _float(vendor)
+    if base is models.DecimalField and vendor == "sqlite":
+        return _sqlite_decimal(cast("Any", field))
+    if base is models.DurationField and not connection.features.has_native_duration_field:
+        return _duration
+    if base in (models.IntegerField, models.AutoField, models.BigAutoField, models.SmallAutoField):
+        return _integer(*cast("Any", connection.ops).integer_field_range(field.get_internal_type()))
+    return None
+
+
+def _text(vendor: str, length: int | None) -> Check:
+    name = NAMES.get(vendor, vendor)
+
+    def refusal(value: Any) -> str | None:
+        text = str(value)
+        if length is not None and len(text) > length:
+            return f"there is room for {length} characters, and these are {len(text)}"
+        if vendor == "postgresql" and "\0" in text:
+            return f"{name} keeps no NUL character"
+        if not text.isascii() and values.has_lone_surrogate(text):
+            return f"{name} keeps no lone surrogate"
+        return None
+
+    return refusal
+
+
+def _json(vendor: str) -> Check:
+    text = _text(vendor, None)
+    name = NAMES.get(vendor, vendor)
+
+    def refusal(value: Any) -> str | None:
+        if hasattr(value, "resolve_expression"):  # JSON null
+            return None
+        for part in _parts(value):
+            if isinstance(part, str):
+                # SQLite keeps JSON as text in which everything that is not ASCII is escaped.
+                reason = None if vendor == "sqlite" else text(part)
+                if reason is not None:
+                    return reason
+            elif isinstance(part, float) and not math.isfinite(part):
+                return f"{name} keeps no {part} in JSON"
+        return None
+
+    return refusal
+
+
+def _parts(value: Any) -> Iterator[Any]:
+    """The scalars of a JSON value, and the names in it."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, dict):
+            waiting += [*part, *part.values()]
+        elif isinstance(part, (list, tuple)):
+            waiting += part
+        else:
+            yield part
+
+
+def _float(vendor: str) -> Check | None:
+    name = NAMES.get(vendor, vendor)
+    if vendor == "sqlite":
+        return lambda value: f"{name} keeps NULL instead" if math.isnan(value) else None
+    if vendor == "mysql":
+        return lambda value: None if math.isfinite(value) else f"{name} keeps finite numbers only"
+    return None
+
+
+def _sqlite_decimal(field: models.DecimalField[Any, Any]) -> Check:
+    digits = Context(prec=SQLITE_DECIMAL_DIGITS)
+    exponent = None if field.decimal_places is None else Decimal(1).scaleb(-field.decimal_places)
+
+    def refusal(value: Any) -> str | None:
+        if isinstance(value, Decimal) and value.is_finite():
+            try:
+                read = digits.create_decimal_from_float(float(value))
+                read = read if exponent is None else read.quantize(exponent, context=field.context)
+            except (InvalidOperation, OverflowError):
+                read = None
+            if read == value:
+                return None
+        return f"SQLite keeps {SQLITE_DECIMAL_DIGITS} digits of a decimal number"
+
+    return refusal
+
+
+def _duration(value: Any) -> str | None:
+    fits = not isinstance(value, dt.timedelta) or INT64_MIN <= duration_microseconds(value) <= INT64_MAX
+    return None if fits else "it has more microseconds than fit into 64 bits"
+
+
+def _integer(low: int | None, high: int | None) -> Check:
+    def refusal(value: Any) -> str | None:
+        if isinstance(value, int) and ((low is not None and value < low) or (high is not None and value > high)):
+            return f"the column holds {low} to {high}"
+        return None
+
+    return refusal
