@@ -1,4 +1,4 @@
-"""Codecs for the fields of django.contrib.postgres; imported only where a model has one of them.
+"""Codecs for the fields of django.contrib.postgres, which are told by name: importing them needs a driver.
 
 An array is a list of the values of its base field, an hstore an object of texts, a range the tag ``$range``. All are
 read back from the row: PostgreSQL respells ranges (``[1,5]`` is ``[1,6)``), and what was assigned may be anything.
@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-from django.contrib.postgres import fields
 from django.db import models
 
 from changelog_format.values import Range, decode_value, encode_value
@@ -20,13 +19,12 @@ AnyField: TypeAlias = "models.Field[Any, Any]"
 
 def build(field: AnyField, base: type[AnyField]) -> Codec | None:
     """The codec of *field*, which converts as *base* does; None where Django's own contract will do."""
-    if issubclass(base, fields.ArrayField):
+    kinds = {each.__name__ for each in base.__mro__}
+    if "ArrayField" in kinds:
         return _array(field)
-    if issubclass(base, fields.HStoreField):
+    if "HStoreField" in kinds:
         return Codec(encode_value, values.inexact, _decode_hstore)
-    if issubclass(base, fields.RangeField):
-        return _range(field)
-    return None
+    return _range(field) if "RangeField" in kinds else None
 
 
 def _array(field: Any) -> Codec:

@@ -43,20 +43,24 @@ def _build(field: AnyField, using: str) -> Check | None:
     vendor = connection.vendor
     while isinstance(field, models.ForeignKey):
         field = field.target_field
-    base = values.converts_as(field)
-    if base is models.JSONField:
-        return _json(vendor)
-    if base in (models.CharField, models.TextField, models.FilePathField, models.FileField):
-        return _text(vendor, None if base is models.TextField or vendor == "sqlite" else field.max_length)
-    if base is models.FloatField:
-        return _float(vendor)
-    if base is models.DecimalField and vendor == "sqlite":
-        return _sqlite_decimal(cast("Any", field))
-    if base is models.DurationField and not connection.features.has_native_duration_field:
-        return _duration
-    if base in (models.IntegerField, models.AutoField, models.BigAutoField, models.SmallAutoField):
-        return _integer(*cast("Any", connection.ops).integer_field_range(field.get_internal_type()))
-    return None
+    kind: Any = values.converts_as(field)
+    low, high = None, None
+    if kind in _INTEGERS:
+        low, high = cast("Any", connection.ops).integer_field_range(field.get_internal_type())
+    length = None if kind is models.TextField or vendor == "sqlite" else field.max_length
+    checks: dict[Any, Callable[[], Check | None]] = {
+        models.JSONField: lambda: _json(vendor),
+        models.FloatField: lambda: _float(vendor),
+        models.DecimalField: lambda: _sqlite_decimal(cast("Any", field)) if vendor == "sqlite" else None,
+        models.DurationField: lambda: None if connection.features.has_native_duration_field else _duration,
+        **dict.fromkeys(_TEXTS, lambda: _text(vendor, length)),
+        **dict.fromkeys(_INTEGERS, lambda: _integer(low, high)),
+    }
+    return checks[kind]() if kind in checks else None
+
+
+_TEXTS = (models.CharField, models.TextField, models.FilePathField, models.FileField)
+_INTEGERS = (models.IntegerField, models.AutoField, models.BigAutoField, models.SmallAutoField)
 
 
 def _text(vendor: str, length: int | None) -> Check:

@@ -476,7 +476,7 @@ def _conversions(field: models.Field[Any, Any]) -> Codec:
     if base in _BUILDERS:
         return _BUILDERS[base](field)
     if base is not None:
-        from synchro import pgvalues  # needs a driver for PostgreSQL
+        from synchro import pgvalues  # which builds on the codecs here
 
         return pgvalues.build(field, base) or _custom_codec(field)
     return _custom_codec(field)

@@ -1,9 +1,9 @@
 """Settings of the test project.
 
 `SYNCHRO_TEST_DB` chooses the database: `sqlite` (the default, in memory), `postgres` or `mariadb`; with the latter two,
-`SYNCHRO_TEST_HOST`, `_PORT`, `_USER` and `_PASSWORD` say where it is. `mixed` takes each of the three once. `SYNCHRO_TEST_PREFIX` begins the names of the
-databases, so that several runs can share a server. `SYNCHRO_TEST_SQLITE_DIR` puts SQLite's databases into files of that
-folder.
+`SYNCHRO_TEST_HOST`, `_PORT`, `_USER` and `_PASSWORD` say where it is. `mixed` takes each of the three once.
+`SYNCHRO_TEST_PREFIX` begins the names of the databases, so that several runs can share a server.
+`SYNCHRO_TEST_SQLITE_DIR` puts SQLite's databases into files of that folder.
 
 `default`, `hq` and `ship` are three databases, so that tests can play three deployments.
 """
@@ -50,8 +50,6 @@ def database(alias: str) -> dict[str, Any]:
 
 
 DATABASES = {alias: database(alias) for alias in ALIASES}
-# Made before the test apps, which have no migrations and point to them.
-MIGRATION_MODULES = {"contenttypes": None, "auth": None}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 SECRET_KEY = "for tests only"

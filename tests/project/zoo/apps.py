@@ -1,6 +1,7 @@
+"""App configuration."""
+
 from django.apps import AppConfig
 
 
 class ZooConfig(AppConfig):
     name = "tests.project.zoo"
-    label = "zoo"

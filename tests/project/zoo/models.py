@@ -122,7 +122,7 @@ class Specimen(models.Model):
     saves = CountingField(default=0)
     shout = ShoutField(max_length=50, default="")
     twice = models.GeneratedField(
-        expression=models.F("positive") * 2, output_field=models.BigIntegerField(), db_persist=True
+        expression=models.F("tiny") * 2, output_field=models.BigIntegerField(), db_persist=True
     )
     made = models.DateTimeField(db_default=Now())
     level = models.IntegerField(db_default=7)
