@@ -23,11 +23,7 @@ LAYERS = tuple(
         ),
         "capture deletions links changelog references versions serialize nodes",
         (
-<<<<<<< HEAD
-            "naturalkeys managers keyprobe registry ordering handlers values pks tables intervals "
-=======
-            "naturalkeys managers keyprobe registry handlers values pgvalues storable pks tables intervals "
->>>>>>> 286b26b (Fields of PostgreSQL, and what a database cannot hold)
+            "naturalkeys managers keyprobe registry ordering handlers values pgvalues storable pks tables intervals "
             "models dbfields options conf pause signals errors"
         ),
     )
