@@ -171,8 +171,28 @@ def _log_missing_targets(part: Sequence[_Row], using: str) -> list[_Row]:
         before = ChangeLog.objects.using(using).aggregate(last=Max("pk"))["last"] or 0
         for target, pk_values in wanted.items():
             changelog.log_objects(target, pk_values, Action.ADD, using)
-        # Nobody knows when they came to be; dated now, they would push the changes that need them past their own time.
-        fresh = [row._replace(captured=part[0].captured) for row in _pending(using, after=before)]
+        fresh = _fresh(wanted, _pending(using, after=before), captured=part[0].captured)
         first = fresh + first
         wanted = _unlogged(_targets(fresh, using), using)
     return first
+
+
+def _fresh(wanted: dict[ModelSpec, list[Any]], rows: Iterable[_Row], *, captured: int) -> list[_Row]:
+    """Those of *rows* that log the objects in *wanted* for the first time, dated *captured*.
+
+    Nobody knows when these came to be; dated now, they would push the changes that need them past their own time. What
+    somebody else commits at this moment is not among them: it comes after everything that was pending before it.
+    """
+    keys = {Key(spec.root_label, pks.to_text(spec.model, pk)) for spec, of_spec in wanted.items() for pk in of_spec}
+    # A multi-table child whose first parent is another one has a primary key of its own.
+    others = {
+        child._meta.label_lower
+        for spec in wanted
+        for child in registry.descendants(spec.model)
+        if registry.spec(child).root is not spec.root
+    }
+    found: dict[Key, _Row] = {}
+    for row in rows:
+        if row.key in keys or (row.model in others and row.action == Action.ADD):
+            found.setdefault(row.key, row._replace(captured=captured))
+    return list(found.values())

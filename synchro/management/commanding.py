@@ -1,12 +1,15 @@
-"""What the commands share: the database option, and errors as one sentence with a hint."""
+"""What the commands share: the database option, what they say, and errors as one sentence with a hint."""
 
 from __future__ import annotations
 
+import os
+import sys
 from argparse import ArgumentParser
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO
 
-from django.core.management.base import CommandError
+from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from changelog_format import BundleError
@@ -14,6 +17,56 @@ from synchro import changelog
 from synchro.errors import SynchroError
 
 INTERRUPTED = 130
+UNSAID = 3
+
+
+class SpokenCommand(BaseCommand):
+    """A command that does its work whether or not anybody hears of it.
+
+    A reader that goes away (``| head``) or a full disk must not stop an import half-way through its files, nor make
+    what was done look undone.
+    """
+
+    def execute(self, *args: Any, **options: Any) -> str | None:
+        """As Django's; raises ``CommandError`` at the end where what was said could not be written."""
+        if options.get("stdout"):
+            return super().execute(*args, **options)
+        voice = options["stdout"] = _Voice(sys.stdout)
+        result = super().execute(*args, **options)
+        voice.flush()
+        if voice.trouble is not None and not isinstance(voice.trouble, BrokenPipeError):
+            text = f"It was done, but the output could not be written: {voice.trouble.strerror}"
+            raise CommandError(text, returncode=UNSAID)
+        return result
+
+
+class _Voice:
+    """Standard output, until it fails; ``trouble`` is how."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.trouble: OSError | None = None
+
+    def write(self, text: str) -> None:
+        self._try(lambda: self._stream.write(text))
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def _try(self, act: Callable[[], object]) -> None:
+        if self.trouble is not None:
+            return
+        try:
+            act()
+        except OSError as error:
+            self.trouble = error
+            # What is buffered would be tried once more when Python ends.
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
 
 
 def add_database(parser: ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """The commands: what they print and their exit codes; a preview leaves a database file byte for byte as it was."""
 
+import errno
 import io
 import json
 import os
@@ -14,7 +15,7 @@ from django.db import connections
 
 from changelog_format import verify
 from synchro.errors import ClockError
-from synchro.models import Destination, Held
+from synchro.models import Bundle, Destination, Held
 from tests.app.deploy import assert_same, forged, write
 from tests.project.shop.models import Car, Country, Person, Tag
 
@@ -255,6 +256,29 @@ def test_import_interrupted_says_so(bundles):
 
 
 # --- status -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("trouble", [errno.EPIPE, errno.ENOSPC])
+def test_what_cannot_be_said_stops_nothing(bundles, trouble, monkeypatch):
+    class Deaf(io.StringIO):
+        descriptor = os.open(os.devnull, os.O_WRONLY)
+
+        def write(self, text):
+            raise OSError(trouble, os.strerror(trouble))
+
+        def fileno(self):
+            return self.descriptor
+
+    monkeypatch.setattr(sys, "stdout", Deaf())
+    if trouble == errno.EPIPE:
+        call_command("synchro_import", *bundles, database="hq")
+    else:
+        with pytest.raises(CommandError, match="It was done, but the output could not be written: No space") as refused:
+            call_command("synchro_import", *bundles, database="hq")
+        assert refused.value.returncode == 3
+    os.close(Deaf.descriptor)
+    assert Tag.objects.using("hq").count() == Tag.objects.count()
+    assert Bundle.objects.using("hq").count() == len(bundles)
 
 
 def test_status_before_anything_happened():

@@ -1,7 +1,9 @@
 """Sealing: gapless positions, strictly increasing dates, bases, and rows never logged that a logged one points to."""
 
+import json
 import threading
 import time
+from unittest import mock
 
 import pytest
 from django.conf import settings
@@ -527,3 +529,25 @@ def test_l4_nothing_to_export_with_the_reasons(tmp_path):
     assert [(each.name, each.seq, each.waiting) for each in found.destinations] == [("default", 1, 0)]
     with changelog_off():
         assert status().paused
+
+
+@pytest.mark.django_db(databases=ALIASES)
+def test_a_change_committed_while_targets_are_logged_stays_behind_what_was_before_it():
+    country = Country(code="PL")
+    Country.objects.bulk_create([country])
+    City.objects.create(name="a", country=Country.objects.get())
+    tag = Tag.objects.create(name="first")
+    log_objects = changelog.log_objects
+
+    def somebody_saves(*args, **options):
+        tag.name = "second"
+        tag.save()
+        return log_objects(*args, **options)
+
+    with mock.patch.object(changelog, "log_objects", somebody_saves):
+        seal("default")
+    names = [json.loads(each.payload)["name"] for each in sealed() if each.model == "shop.tag"]
+    assert names == ["first", "second"]
+    assert [each.model for each in sealed()][:2] == ["shop.country", "shop.city"]
+    second = sealed()[-1]
+    assert second.date == second.captured

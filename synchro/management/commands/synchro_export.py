@@ -7,14 +7,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand
 from django.template.defaultfilters import filesizeformat
 
 from synchro.exporting import DEFAULT_DESTINATION, export_bundle
-from synchro.management.commanding import add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database, reported
 
 
-class Command(BaseCommand):
+class Command(SpokenCommand):
     help = "Writes the changes that a destination has not got yet to a bundle, a file to carry there."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

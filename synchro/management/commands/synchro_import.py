@@ -7,11 +7,10 @@ from argparse import ArgumentParser
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand
 
 from synchro.conf import POLICIES
 from synchro.importing import ImportReport, import_bundles
-from synchro.management.commanding import add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database, reported
 
 _COUNTS = (
     ("added", "added"),
@@ -28,7 +27,7 @@ _COUNTS = (
 )
 
 
-class Command(BaseCommand):
+class Command(SpokenCommand):
     help = "Verifies bundles and applies them. Each is taken wholly or not at all."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

@@ -6,13 +6,12 @@ from argparse import ArgumentParser
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand
 
-from synchro.management.commanding import add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database, reported
 from synchro.status import Status, status
 
 
-class Command(BaseCommand):
+class Command(SpokenCommand):
     help = "Shows this node, what is pending, where each destination and peer stands, and what is held."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

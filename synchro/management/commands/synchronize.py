@@ -6,13 +6,13 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
-from synchro.management.commanding import add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database, reported
 from synchro.synchronizing import synchronize
 
 
-class Command(BaseCommand):
+class Command(SpokenCommand):
     help = "Brings everything that changed in this database since the last time to the one that SYNCHRO_REMOTE names."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
