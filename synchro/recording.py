@@ -51,8 +51,8 @@ def _text(slot: Slot) -> str:
     return text
 
 
-def _entry(spec: ModelSpec, slot: Slot, link: str, action: Action, payload: str) -> changelog.Entry:
-    return changelog.Entry(spec.label, spec.root_label, _text(slot), link, action.value, changelog.now(), payload)
+def _entry(spec: ModelSpec, text: str, link: str, action: Action, payload: str) -> changelog.Entry:
+    return changelog.Entry(spec.label, spec.root_label, text, link, action.value, changelog.now(), payload)
 
 
 class Recorder:
@@ -66,10 +66,10 @@ class Recorder:
         self._described: dict[int, tuple[str, str]] = {}
         self._deferred: list[tuple[Slot, ModelSpec, Incoming]] = []
         self._kept: dict[tuple[str, int], int] = {}
-        self._decided: dict[tuple[Slot, ModelSpec], None] = {}
+        # By texts and not by slots, which hold whole states: these grow with what was decided in the whole bundle.
+        self._decided: dict[tuple[ModelSpec, str], None] = {}
         self._nulled: dict[tuple[str, str], ModelSpec] = {}
-        self._decided_links: dict[tuple[Slot, ModelSpec, str, Slot], bool] = {}
-        self._merged: list[tuple[Slot, ModelSpec, str, str]] = []
+        self._decided_links: dict[tuple[ModelSpec, str, str, str], bool] = {}
         self.retrying = False
 
     def record(self, plan: Plan, batch: Sequence[Incoming]) -> None:
@@ -79,6 +79,7 @@ class Recorder:
         self._references(plan)
         self._versions(plan, entries)
         self._conflicts(plan)
+        self._merges(plan)
         self._decisions(plan)
         self._deferred += plan.deferred
 
@@ -98,11 +99,11 @@ class Recorder:
 
         The rows themselves are undone by the caller's savepoint.
         """
-        seq, clock = self._node.seq, self._node.clock
+        seq, clock, node_ids = self._node.seq, self._node.clock, dict(self._node_ids)
         try:
             yield
         except BaseException:
-            self._node.seq, self._node.clock = seq, clock
+            self._node.seq, self._node.clock, self._node_ids = seq, clock, node_ids
             raise
 
     # --- the log ------------------------------------------------------------------------------------------------------
@@ -282,6 +283,18 @@ class Recorder:
             )
         Conflict.objects.using(self._using).bulk_create(rows, batch_size=serialize.CHUNK)
 
+    def _merges(self, plan: Plan) -> None:
+        """Log which ids turned out to be one object: facts that later records do not change."""
+        changelog.append_many(
+            (
+                _entry(
+                    spec, _text(slot), _MERGED, Action.SAME, orjson.dumps({"same": sorted((first, second))}).decode()
+                )
+                for slot, spec, first, second in plan.merges
+            ),
+            self._using,
+        )
+
     def _decisions(self, plan: Plan) -> None:
         """Remember what changes of this node's own *plan* gives rise to.
 
@@ -291,10 +304,9 @@ class Recorder:
             self._nulled.pop((spec.root_label, _text(slot)), None)  # the sender tells of it by itself
         for spec, text in plan.nulled:
             self._note_nulled(spec, text)
-        self._decided.update(dict.fromkeys(plan.decisions))
+        self._decided.update(((spec, _text(slot)), None) for slot, spec in plan.decisions)
         for source, spec, name, target, present in plan.link_decisions:
-            self._decided_links[source, spec, name, target] = present
-        self._merged += plan.merges
+            self._decided_links[spec, _text(source), name, _text(target)] = present
 
     def _note_nulled(self, spec: ModelSpec, text: str) -> None:
         """A row of *spec* was set to NULL by a deletion.
@@ -308,19 +320,14 @@ class Recorder:
     def log_decisions(self) -> None:
         """Log what was decided here: changes of this node's own, dated after everything that was imported."""
         using = self._using
-        entries = []
-        for slot, spec, first, second in self._merged:
-            payload = orjson.dumps({"same": sorted((first, second))}).decode()
-            entries.append(_entry(spec, slot, _MERGED, Action.SAME, payload))
-        changelog.append_many(entries, using)
-        decided: dict[ModelSpec, dict[Slot, Any]] = defaultdict(dict)
-        for slot, spec in self._decided:
-            decided[spec][slot] = None if slot.text is None else references.pk_value(spec, slot.text)
+        decided: dict[ModelSpec, dict[str, Any]] = defaultdict(dict)
+        for spec, text in self._decided:
+            decided[spec][text] = references.pk_value(spec, text)
         alive: dict[ModelSpec, set[Any]] = {}
         for spec, of_spec in decided.items():
             alive[spec] = _existing(spec, of_spec.values(), using)
-            gone = {_text(slot): slot for slot, pk in of_spec.items() if pk not in alive[spec]}
-            entries = [_entry(spec, slot, "", Action.DELETE, "{}") for slot in gone.values()]
+            gone = (text for text, pk in of_spec.items() if pk not in alive[spec])
+            entries = (_entry(spec, text, "", Action.DELETE, "{}") for text in gone)
             changelog.append_many(entries, using, resolution=True)
         nulled: dict[ModelSpec, dict[Any, None]] = defaultdict(dict)
         for (_, text), spec in self._nulled.items():
@@ -333,9 +340,9 @@ class Recorder:
             kept = dict.fromkeys(pk for pk in of_spec.values() if pk in alive[spec])
             changelog.log_rows(spec, kept, Action.CHANGE, using, resolution=True)
         links = []
-        for (source, spec, name, target), present in self._decided_links.items():
+        for (spec, source, name, target), present in self._decided_links.items():
             action = Action.LINK if present else Action.UNLINK
-            links.append(_entry(spec, source, f"{name}:{_text(target)}", action, ""))
+            links.append(_entry(spec, source, f"{name}:{target}", action, ""))
         changelog.append_many(links, using, resolution=True)
 
     # --- deletions that were put off ----------------------------------------------------------------------------------

@@ -1,10 +1,14 @@
 """Changes that cannot be applied: held with a reason, tried again, and in nobody's way."""
 
+from unittest import mock
+
 import pytest
+from django.db import IntegrityError, connections
 from django.db.models import signals
 
 from synchro.errors import HeldError
 from synchro.models import ChangeLog, Held, Node
+from synchro.recording import Recorder
 from tests.app.deploy import (
     assert_same,
     at,
@@ -26,6 +30,7 @@ from tests.project.shop.models import (
     Club,
     Country,
     Device,
+    Note,
     Person,
     Tag,
 )
@@ -215,3 +220,24 @@ def test_a_foreign_key_that_points_nowhere_holds_its_record_alone():
     report = take(forged(data, edit))
     assert (report.held, report.added) == (1, 3)
     assert report.held_changes[0].reason == "owner names shop.person 999 without an id"
+
+
+def test_nodes_first_heard_of_in_what_was_undone_are_written_down_again():
+    Note.objects.using("hq").create(char="a")
+    carry("hq", "default")
+    for number in range(3):
+        Note.objects.create(integer=number)
+    data, _ = write(to="ship")
+    refused = iter([IntegrityError("no room")])
+    conflicts = Recorder._conflicts
+
+    def refuses_once(recorder, plan):
+        for error in refused:
+            raise error
+        conflicts(recorder, plan)
+
+    with mock.patch.object(Recorder, "_conflicts", refuses_once):
+        assert brought(take(data, "ship")) == {"added": 4}
+    origins = ChangeLog.objects.using("ship").order_by("seq").values_list("origin__ident", flat=True)
+    assert [each.rpartition("-")[0] for each in origins] == ["hq", "office", "office", "office"]
+    connections["ship"].check_constraints()

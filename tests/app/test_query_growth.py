@@ -1,15 +1,19 @@
 """What an import and a reset ask the database does not grow with what they find."""
 
+import gc
+
 import pytest
 from django.db import connections
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from synchro import nodes, reset_synchro
+from synchro import nodes, reset_synchro, serialize
 from synchro.models import ChangeLog, Held, Node
+from synchro.resolving import Slot
 from synchro.seal import seal
+from synchro.taking import Taking
 from tests.app.deploy import brought, carry, queries, rolled_back, take, write
-from tests.project.shop.models import Club, Note, Tag
+from tests.project.shop.models import Club, Country, Note, Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq"])
 
@@ -86,3 +90,22 @@ def test_a_reset_loads_no_change_and_keeps_what_is_held():
     found = [query["sql"] for query in captured if "synchro_held" in query["sql"]]
     assert [sql.split()[0] for sql in found] == ["DELETE"]
     assert ChangeLog.objects.using("hq").count() == Held.objects.using("hq").count() == 5
+
+
+@pytest.mark.parametrize("policy", ["newest", "local"])
+def test_an_import_does_not_keep_the_objects_that_it_has_done_with(policy, monkeypatch):
+    monkeypatch.setattr(serialize, "CHUNK", 5)
+    for alias in ("default", "hq"):
+        for number in range(40):
+            Country.objects.using(alias).create(code=f"{number:02}", name=alias)
+    data, _ = write(to="hq")
+    kept = []
+
+    def count(*_args):
+        gc.collect()
+        kept.append(sum(isinstance(each, Slot) for each in gc.get_objects()))
+
+    monkeypatch.setattr(Taking, "_check_constraints", count)
+    report = take(data, on_conflict=policy)
+    assert (report.merged, report.conflicts) == (40, 40)
+    assert kept[0] <= 10
