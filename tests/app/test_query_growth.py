@@ -105,7 +105,8 @@ def test_an_import_does_not_keep_the_objects_that_it_has_done_with(policy, monke
         gc.collect()
         kept.append(sum(isinstance(each, Slot) for each in gc.get_objects()))
 
+    count()  # of other tests
     monkeypatch.setattr(Taking, "_check_constraints", count)
     report = take(data, on_conflict=policy)
     assert (report.merged, report.conflicts) == (40, 40)
-    assert kept[0] <= 10
+    assert kept[1] - kept[0] <= 10

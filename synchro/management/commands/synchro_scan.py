@@ -6,13 +6,12 @@ from argparse import ArgumentParser
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand
 
-from synchro.management.commanding import add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database, reported
 from synchro.scanning import scan
 
 
-class Command(BaseCommand):
+class Command(SpokenCommand):
     help = (
         "Compares the tables of tracked models with the log and logs what was written past it: by update(), "
         "bulk_create(), raw SQL, or before synchro was installed."
