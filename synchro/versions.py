@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
+
+from django.db.models import QuerySet
 
 from synchro import serialize, tables
 from synchro.models import Action, ChangeLog, Version
@@ -38,24 +40,37 @@ _VALUES = tables.columns(Version, "date", "node", "deleted", "change_id")
 
 
 def find(keys: Iterable[Key], using: str) -> dict[Key, Current]:
-    """The newest changes of those *keys* that have one; one query a chunk and model."""
-    by_root: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
-    for key in keys:
-        by_root[key.root][key.pk_text].add(key.link)
+    """The newest changes of those *keys* that have one; a query a chunk and model for objects, and one for links."""
+    wanted = set(keys)
+    objects: dict[str, list[str]] = defaultdict(list)
+    links: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for key in sorted(wanted):
+        if key.link:
+            links[key.root][key.pk_text].append(key.link)
+        else:
+            objects[key.root].append(key.pk_text)
     found: dict[Key, Current] = {}
-    for root, wanted in by_root.items():
-        links = {link for of_pk in wanted.values() for link in of_pk}
-        for part in serialize.chunks(sorted(wanted)):
+    for root, texts in objects.items():
+        for part in serialize.chunks(texts):
+            found.update(_read(Version.objects.using(using).filter(root=root, pk_text__in=part, link="")))
+    for root, of_root in links.items():
+        for part in serialize.chunks(list(of_root)):
             rows = Version.objects.using(using).filter(root=root, pk_text__in=part)
-            if links == {""}:
-                rows = rows.filter(link="")
-            elif "" not in links:
-                rows = rows.exclude(link="")
-            fields = rows.values_list("pk_text", "link", "date", "node__ident", "deleted", "change_id")
-            for pk_text, link, date, node, deleted, change_id in fields.iterator(chunk_size=serialize.CHUNK):
-                if link in wanted[pk_text]:
-                    found[Key(root, pk_text, link)] = Current(Stamp(date, node), deleted, change_id)
+            named = {link for text in part for link in of_root[text]}
+            # An object may have very many links. But a database may look for each of them at each of the objects.
+            few = len(part) * len(named) <= _LOOKUPS
+            rows = rows.filter(link__in=named) if few else rows.exclude(link="")
+            found.update((key, current) for key, current in _read(rows) if key in wanted)
     return found
+
+
+_LOOKUPS = 20 * serialize.CHUNK
+
+
+def _read(rows: QuerySet[Version]) -> Iterator[tuple[Key, Current]]:
+    fields = rows.values_list("root", "pk_text", "link", "date", "node__ident", "deleted", "change_id")
+    for root, pk_text, link, date, node, deleted, change_id in fields.iterator(chunk_size=serialize.CHUNK):
+        yield Key(root, pk_text, link), Current(Stamp(date, node), deleted, change_id)
 
 
 def find_pending(keys: Iterable[Key], own_ident: str, using: str) -> dict[Key, Current]:

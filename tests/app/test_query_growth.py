@@ -1,17 +1,19 @@
 """What an import and a reset ask the database does not grow with what they find."""
 
 import gc
+from unittest import mock
 
 import pytest
 from django.db import connections
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from synchro import nodes, reset_synchro, serialize
-from synchro.models import ChangeLog, Held, Node
+from synchro import nodes, reset_synchro, serialize, versions
+from synchro.models import ChangeLog, Held, Node, Version
 from synchro.resolving import Slot
 from synchro.seal import seal
 from synchro.taking import Taking
+from synchro.versions import Key
 from tests.app.deploy import brought, carry, queries, rolled_back, take, write
 from tests.project.shop.models import Club, Country, Note, Tag
 
@@ -103,10 +105,21 @@ def test_an_import_does_not_keep_the_objects_that_it_has_done_with(policy, monke
 
     def count(*_args):
         gc.collect()
-        kept.append(sum(isinstance(each, Slot) for each in gc.get_objects()))
+        kept.append(sum(type(each) is Slot for each in gc.get_objects()))  # lazy objects wake up if asked otherwise
 
     count()  # of other tests
     monkeypatch.setattr(Taking, "_check_constraints", count)
     report = take(data, on_conflict=policy)
     assert (report.merged, report.conflicts) == (40, 40)
     assert kept[1] - kept[0] <= 10
+
+
+def test_versions_of_links_are_read_without_the_other_links_of_their_object():
+    node = Node.objects.create(ident="n-00000000", name="n")
+    links = [Version(root="shop.person", pk_text="1", link=f"tags:{n}", date=n, node=node) for n in range(50)]
+    Version.objects.bulk_create([*links, Version(root="shop.person", pk_text="1", date=99, node=node)])
+    read, real = [], versions._read
+    with mock.patch.object(versions, "_read", lambda rows: read.append(rows.count()) or real(rows)):
+        found = versions.find([Key("shop.person", "1"), Key("shop.person", "1", "tags:7")], "default")
+    assert {key.link: current.stamp.date for key, current in found.items()} == {"": 99, "tags:7": 7}
+    assert read == [1, 1]
