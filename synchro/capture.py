@@ -15,13 +15,13 @@ from typing import Any, cast
 
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
-from django.db import models, router, transaction
+from django.db import connections, models, router, transaction
 from django.db.models import signals
 from django.db.models.signals import ModelSignal
 
 from synchro import changelog, deletions, links, registry, serialize
 from synchro.models import Action
-from synchro.registry import spec
+from synchro.registry import ModelSpec, spec
 
 ModelClass = type[models.Model]
 _SEEN = "_synchro_seen"
@@ -46,6 +46,8 @@ def written_verbatim(instance: models.Model) -> Iterator[None]:
 _Receiver = Callable[..., None]
 _connected: list[tuple[ModelSignal, ModelClass | None, str]] = []
 _wrapped: dict[ModelClass, Any] = {}  # with the method of its own that each had, mostly none
+# The tracked models without tracked children: a row in the table of one of them is an object.
+_plain: dict[ModelClass, ModelSpec] = {}
 
 
 def connect() -> None:
@@ -65,6 +67,7 @@ def connect() -> None:
         _connect(signal, sender, receiver, uid)
     for model in written:
         _wrap(model)
+    _plain.update((model, spec(model)) for model in registry.tracked() if not registry.descendants(model))
 
 
 def disconnect() -> None:
@@ -72,6 +75,7 @@ def disconnect() -> None:
     for signal, sender, uid in _connected:
         signal.disconnect(sender=sender, dispatch_uid=uid)
     _connected.clear()
+    _plain.clear()
     for model, own in _wrapped.items():
         if own is None:
             del model._save_table  # type: ignore[attr-defined]  # noqa: SLF001  see _wrap
@@ -138,9 +142,19 @@ def _capturing(save_table: Callable[..., bool]) -> Callable[..., bool]:
         verbatim = _verbatim.get() is self
         if verbatim or not changelog.logs(alias):
             return save_table(self, raw or verbatim, cls, force_insert, force_update, alias, update_fields)
-        with transaction.atomic(using=alias, savepoint=False):
+        connection = connections[alias]
+        if not connection.in_atomic_block:
+            with transaction.atomic(using=alias, savepoint=False):
+                updated = save_table(self, raw, cls, force_insert, force_update, alias, update_fields)
+                _saved(self, cls, added=not updated, partial=raw or bool(update_fields), using=alias)
+            return updated
+        try:
             updated = save_table(self, raw, cls, force_insert, force_update, alias, update_fields)
             _saved(self, cls, added=not updated, partial=raw or bool(update_fields), using=alias)
+        except BaseException:
+            # All that an atomic block without a savepoint does inside of another; it would cost a tenth of a save.
+            connection.needs_rollback = True
+            raise
         return updated
 
     return _save_table
@@ -149,6 +163,12 @@ def _capturing(save_table: Callable[..., bool]) -> Callable[..., bool]:
 def _saved(instance: models.Model, table: ModelClass, *, added: bool, partial: bool, using: str) -> None:
     """Log the object of which the row in *table* was just written, once all the tables of a multi-table object are."""
     concrete = cast("ModelClass", type(instance)._meta.concrete_model)
+    plain = _plain.get(table)
+    if plain is not None and concrete is table:  # nearly all; the rest of this function would come to the same
+        seen = vars(instance)
+        seen[_SEEN] = seen.get(_SEEN, 0) + 1
+        _log_saved(plain, instance, instance.pk, Action.ADD if added else Action.CHANGE, partial=partial, using=using)
+        return
     link = registry.tracked_links().get(table)
     if link is not None:
         links.row_saved(link, instance, using)
@@ -167,6 +187,12 @@ def _saved(instance: models.Model, table: ModelClass, *, added: bool, partial: b
     model_spec = spec(table)
     # A parent saved with its child's instance has its own primary key: in a chain of one-to-one links they are equal.
     pk = instance.pk if concrete is table else getattr(instance, table._meta.pk.attname)
+    _log_saved(model_spec, instance, pk, action, partial=partial, using=using)
+
+
+def _log_saved(
+    model_spec: ModelSpec, instance: models.Model, pk: Any, action: Action, *, partial: bool, using: str
+) -> None:
     state = None if partial else serialize.instance_state(model_spec, instance)
     if state is None:
         changelog.log_rows(model_spec, [pk], action, using)

@@ -28,7 +28,8 @@ class ModelSpec:
     """What of one concrete model travels.
 
     ``root``: the topmost multi-table parent; its rows and those of its children are one object with one history.
-    ``identity``: the model whose primary key numbers the objects, found by following foreign primary keys.
+    ``identity``: the model whose primary key numbers the objects, found by following foreign primary keys. Their labels
+    are asked for at each change, and stand here because ``_meta.label_lower`` makes its text anew each time.
     ``fields``: the concrete fields of a record: neither generated nor skipped, no automatic number, no parent link.
     ``relations``: those of them that are foreign keys, by name.
     ``links``: the m2m fields with a through table of Django's.
@@ -39,20 +40,14 @@ class ModelSpec:
     model: ModelClass
     label: str
     root: ModelClass
+    root_label: str
     identity: ModelClass
+    identity_label: str
     fields: tuple[AnyField, ...]
     relations: Mapping[str, models.ForeignKey[Any, Any]]
     links: Mapping[str, models.ManyToManyField[Any, Any]]
     skipped: frozenset[str]
     version: int
-
-    @property
-    def root_label(self) -> str:
-        return self.root._meta.label_lower
-
-    @property
-    def identity_label(self) -> str:
-        return self.identity._meta.label_lower
 
     @property
     def borrows_identity(self) -> bool:
@@ -117,11 +112,14 @@ def spec(model: ModelClass) -> ModelSpec:
     options = model._meta
     skipped = _skipped(model)
     fields = tuple(field for field in options.concrete_fields if _travels(field, skipped))
+    root, identity = _root(model), _identity(model)
     return ModelSpec(
         model=model,
         label=options.label_lower,
-        root=_root(model),
-        identity=_identity(model),
+        root=root,
+        root_label=root._meta.label_lower,
+        identity=identity,
+        identity_label=identity._meta.label_lower,
         fields=fields,
         relations={field.name: field for field in fields if isinstance(field, models.ForeignKey)},
         links={

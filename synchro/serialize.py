@@ -6,7 +6,8 @@ value of the column that they point to, which means something in this database o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from typing import Any, TypeVar
 
 from django.db import models
@@ -32,20 +33,26 @@ def chunks(items: Sequence[T], size: int = CHUNK) -> Iterator[Sequence[T]]:
         yield items[start : start + size]
 
 
+@cache
+def _assigned(spec: ModelSpec) -> tuple[tuple[str, str, Callable[[Any], Any]], ...]:
+    """Name, attribute and encoder of the fields of *spec*."""
+    return tuple((field.name, field.attname, values.codec(field).encode_assigned) for field in spec.fields)
+
+
 def instance_state(spec: ModelSpec, instance: models.Model) -> State | None:
     """The state of *instance* just after its row was written; None where only the row can tell (see ``values``)."""
     held = instance.__dict__
     state: State = {}
-    for field in spec.fields:
-        value = held.get(field.attname, values.INEXACT)
+    for name, attname, encode in _assigned(spec):
+        value = held.get(attname, values.INEXACT)
         if value is not values.INEXACT:
             try:
-                value = values.codec(field).encode_assigned(value)
+                value = encode(value)
             except (TypeError, ValueError, RecursionError) as error:
-                raise _unloggable(spec, instance.pk, field.name, error) from error
+                raise _unloggable(spec, instance.pk, name, error) from error
         if value is values.INEXACT:
             return None
-        state[field.name] = value
+        state[name] = value
     return state
 
 

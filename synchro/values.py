@@ -67,16 +67,17 @@ def decode(field: models.Field[Any, Any], value: Any) -> Any:
         raise UndecodableValueError(message) from error
 
 
-# One codec a kind of field. Fields are hashable and live as long as their models.
-_codecs: dict[Any, Codec] = {}
+# By identity, with the field beside it, so that it stays the only one of that number: a field's own hash is computed in
+# Python, and codecs are asked for several times a change.
+_codecs: dict[int, tuple[models.Field[Any, Any], Codec]] = {}
 
 
 def codec(field: models.Field[Any, Any]) -> Codec:
     """The codec of *field*; for a foreign key that of the column it points to, for it holds such a raw value."""
-    found = _codecs.get(field)
+    found = _codecs.get(id(field))
     if found is None:
-        found = _codecs[field] = _build(field)
-    return found
+        found = _codecs[id(field)] = (field, _build(field))
+    return found[1]
 
 
 # --- plain kinds ------------------------------------------------------------------------------------------------------
