@@ -63,6 +63,7 @@ class BundleWriter:
         self._trailer: Trailer | None = None
         self._state = "open"
         self.bytes_written = 0  # so far, to the file or stream
+        self.text_size = 0  # bytes of all lines so far, uncompressed
         line = _header_line(header)
         self._rules = BundleRules(header)
         self._file = _AtomicFile(Path(target)) if isinstance(target, (str, os.PathLike)) else None
@@ -73,6 +74,12 @@ class BundleWriter:
     def records(self) -> int:
         """How many records were written."""
         return self._rules.records
+
+    def measure(self) -> int:
+        """How many bytes the file would have if it were closed now. Compresses what is pending, so ask seldom."""
+        waiting = len(compress_frame(bytes(self._pending), self._level)) if self._pending else 0
+        trailer = Trailer(records=self._rules.records, sha256="0" * 64, stored_sha256="0" * 64)
+        return self.bytes_written + waiting + len(raw_frame(format_line(trailer.to_dict()) + b"\n"))
 
     def __enter__(self) -> Self:
         return self
@@ -156,6 +163,7 @@ class BundleWriter:
             raise
         self._pending += line
         self._pending += b"\n"
+        self.text_size += len(line) + 1
         self._line += 1
 
     def _flush(self) -> None:

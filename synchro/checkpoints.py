@@ -10,30 +10,35 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+import orjson
 from django.utils import timezone
 
 from changelog_format import Change, Header
 from changelog_format.dates import format_date, parse_date
-from synchro import nodes, serialize
-from synchro.errors import ForkError, GapError
+from synchro import conf, nodes, serialize
+from synchro.errors import DestinationError, ForkError, GapError
 from synchro.intervals import Intervals
-from synchro.models import ChangeLog, KnownRange, Node
+from synchro.models import Bundle, ChangeLog, KnownRange, Node
 
 if TYPE_CHECKING:
     from synchro.plan import Incoming
 
 
-def check_own(header: Header, node: Node | None, using: str) -> None:
-    """Refuse a bundle of this deployment's own (``ForkError``) that holds changes which its log does not have."""
-    if node is None or header.node.id != node.ident:
-        return
-    end = header.end
-    date = ChangeLog.objects.using(using).filter(log=node, seq=end.seq).values_list("date", flat=True).first()
-    if end.seq > node.seq or (date is not None and end.date is not None and parse_date(end.date) != date):
-        raise ForkError(
-            f"This bundle was written by this deployment ({node.ident}), up to position {end.seq} of {end.date}; "
-            f"its log ends at {node.seq} and has no such change: the database was restored from a backup.",
-            hint="Nothing was imported. What was changed since the backup is in the bundles that were written since.",
+ANYBODY = "default"
+
+
+def check_destination(header: Header, using: str) -> None:
+    """Refuse (``DestinationError``) a bundle that was written for another node than this one.
+
+    Its destination is a name for a stream: that of the node, its id, or ``default``, which is for anybody.
+    """
+    node = nodes.own(using)
+    name = nodes.name_of(node, using) if node is not None else conf.node_name(using)
+    names = {ANYBODY, name, node.ident if node is not None else name}
+    if header.destination.casefold() not in {name.casefold() for name in names}:
+        raise DestinationError(
+            f"This bundle was written for {header.destination!r}, and this deployment is {name!r}.",
+            hint="Nothing was imported. If it is meant for this one all the same, give --any-destination.",
         )
 
 
@@ -63,7 +68,8 @@ class Checkpoints:
                 "this bundle begins after them.",
                 hint=(
                     f"Import the bundles in between first, or have them written again with "
-                    f"`synchro_export --since {taken} --until {header.start.seq}` at {header.node.name}. "
+                    f"`synchro_export --since {taken} --until {header.start.seq}` at {header.node.name} "
+                    "(`synchro_request` with this file writes that wish down for `synchro_export --answer`). "
                     "`--allow-gap` takes this one without them."
                 ),
             )
@@ -82,7 +88,11 @@ class Checkpoints:
         return ForkError(
             f"Position {seq} of {origin} is dated {theirs} in this bundle, and {format_date(ours)} here: "
             "two different changes claim one position.",
-            hint="The sender was restored from a backup or copied. Nothing was imported.",
+            hint=(
+                "Nothing was imported. The sender was restored from a backup, or runs twice under one id. Export here "
+                f"for {origin.rpartition('-')[0]} and import that there: it will recognise itself, take a new id, and "
+                "its next bundle can be taken."
+            ),
         )
 
     def unknown(self, batch: Sequence[Incoming]) -> tuple[list[Incoming], int]:
@@ -101,6 +111,7 @@ class Checkpoints:
                 if id(change) in known:
                     continue
                 if origin in self._own:
+                    # Seen before the import began, and mended; so the file changed since.
                     raise ForkError(
                         f"This bundle has a change that {origin} made at its position {change.origin_seq}, "
                         "and this database, which is that deployment, does not.",
@@ -133,6 +144,22 @@ class Checkpoints:
                 if date is not None and date != change.stamp.date:
                     raise self._fork(origin, change.origin_seq, format_date(change.stamp.date), date)
 
+    def _leap(self) -> None:
+        """A hole was filled: go on to the end of what was taken beyond it, as far as it joins on."""
+        peer = self.peer
+        taken = Bundle.objects.using(self._using).filter(
+            direction=Bundle.Direction.RECEIVED, node__ident=peer.ident, last_seq__gt=peer.taken_seq
+        )
+        stored = [Header.from_dict(orjson.loads(text)) for text in taken.values_list("header", flat=True)]
+        for header in sorted(stored, key=lambda each: each.start.seq):
+            start, end = header.start, header.end
+            if header.only is not None or start.seq > peer.taken_seq or end.seq <= peer.taken_seq:
+                continue
+            if start.seq == peer.taken_seq and start.date is not None and parse_date(start.date) != peer.taken_date:
+                continue
+            peer.taken_seq = end.seq
+            peer.taken_date = None if end.date is None else parse_date(end.date)
+
     def advance(self, node: Node) -> None:
         """Everything was taken: move the checkpoint.
 
@@ -145,6 +172,7 @@ class Checkpoints:
         if not self._gap and header.only is None and header.end.seq > peer.taken_seq:
             peer.taken_seq = header.end.seq
             peer.taken_date = None if header.end.date is None else parse_date(header.end.date)
+            self._leap()
         if header.mode != "history" and header.only is None and not self._gap:
             # Folded: what is not among the records was superseded by one that is.
             self._intervals(peer.ident).add(header.start.seq + 1, header.end.seq)

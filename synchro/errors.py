@@ -5,11 +5,13 @@
 SynchroError
 ├── ClockError            a clock is set wrong, here or at a sender
 ├── ExportError           a bundle could not be written
+│   └── RequestError      a request for missing changes cannot be written, read or answered
 ├── ScanError             what was to be scanned is not tracked
 ├── TriggerError          the touch triggers could not be installed
 ├── UnloggableValueError  an object holds a value that no record can carry; also a ValueError
 └── ImportRefusedError    a bundle was not taken; nothing was changed
     ├── GapError          a bundle in between is missing
+    ├── DestinationError  a bundle is meant for another node
     ├── ForkError         two different changes claim one position
     ├── ConflictError     a conflict, where the policy is to fail
     ├── DanglingError     a foreign key that points nowhere would be left behind
@@ -35,6 +37,10 @@ class ExportError(SynchroError):
     """A bundle could not be written."""
 
 
+class RequestError(ExportError):
+    """A request for missing changes that cannot be written, read or answered."""
+
+
 class ScanError(SynchroError):
     """What was to be scanned is not tracked."""
 
@@ -57,6 +63,10 @@ class ImportRefusedError(SynchroError):
 
 class GapError(ImportRefusedError):
     """Changes between what was imported and what the bundle begins with are missing."""
+
+
+class DestinationError(ImportRefusedError):
+    """A bundle that names another destination than this node."""
 
 
 class ForkError(ImportRefusedError):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from changelog_format import BundleError, BundleWriter, Header, ModelInfo, NodeInfo, Position, Trailer
+from changelog_format import BundleError, BundleWriter, Change, Header, ModelInfo, NodeInfo, Position, Trailer
 from changelog_format.dates import format_date, parse_date
 from synchro import changelog, nodes, portable, registry, serialize
 from synchro.errors import ExportError
@@ -33,7 +33,10 @@ UNMARKED = "Nothing was marked as exported."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExportReport:
-    """What was written. ``file`` is the path, or "-" for a stream; positions are those of this node's log."""
+    """What was written. ``file`` is the path, or "-" for a stream; positions are those of this node's log.
+
+    ``moved``: the destination's position moved by it.
+    """
 
     bundle: str
     file: str
@@ -45,10 +48,25 @@ class ExportReport:
     objects: int
     bytes: int
     sha256: str
+    moved: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers as ``--json`` prints them."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What is to be written: the positions after ``start`` up to ``end``, and whether the destination moves by it."""
+
+    node: Node
+    destination: Destination
+    start: int
+    end: int
+    moves: bool
+
+
+Watch = Callable[[BundleWriter, int], None]
 
 
 def export_bundle(
@@ -57,6 +75,7 @@ def export_bundle(
     to: str = DEFAULT_DESTINATION,
     since: int | None = None,
     until: int | None = None,
+    overlap: int = 0,
     level: int | None = None,
     using: str = DEFAULT_DB_ALIAS,
 ) -> ExportReport | None:
@@ -64,9 +83,15 @@ def export_bundle(
 
     *target* is a file, a folder (the file is then named by node and range), a binary stream, or None for the current
     folder. With *since* or *until* the range is the positions after *since* up to *until*, and the destination's
-    position stays. The file appears whole or not at all; only then does the position move. Raises ``ExportError``,
-    ``ClockError``, ``OSError``.
+    position stays. With *overlap* the bundle repeats that many of the destination's previous ranges. The file appears
+    whole or not at all; only then does the position move. Raises ``ExportError``, ``ClockError``, ``OSError``.
     """
+    job = prepare(to=to, since=since, until=until, overlap=overlap, using=using)
+    return None if job is None else write(job, target, level=level, using=using)
+
+
+def prepare(*, to: str, since: int | None, until: int | None, overlap: int, using: str) -> Job | None:
+    """Seal what is pending, and find what is to be written; None when that is nothing. Raises ``ExportError``."""
     node = seal(using)
     destination = _destination(node, to, using)
     start = destination.seq if since is None else since
@@ -75,18 +100,33 @@ def export_bundle(
         raise ExportError(f"There is no position {start}: the log of {node.ident} ends at {node.seq}.")
     if since is not None and until is not None and since >= until:
         raise ExportError(f"There is nothing after position {since} up to {until}.")
+    if overlap and (since is not None or until is not None):
+        raise ExportError("An overlap repeats previous ranges; --since and --until name a range of their own.")
     if start >= end:
         return None
+    if overlap:
+        start = _overlapping(destination, overlap, using)
+    return Job(node=node, destination=destination, start=start, end=end, moves=since is None and until is None)
+
+
+def write(
+    job: Job, target: str | Path | BinaryIO | None, *, level: int | None, using: str, watch: Watch | None = None
+) -> ExportReport:
+    """Write the bundle of *job* and remember it. *watch* is called after each change, with the writer and the position.
+
+    What it raises leaves nothing behind, as any error does.
+    """
+    node, destination, start, end = job.node, job.destination, job.start, job.end
     path = _path(target, node, start, end)
     # Without a path it is a stream, see _path.
     sink = path or cast("BinaryIO", target)
     header = _header(node, destination, start, end, using)
     try:
         try:
-            trailer, size = _write(sink, header, node, level, using)
+            trailer, size = _write(sink, header, node, level, using, watch=watch)
         except _UnknownNameError:
             header = _header(node, destination, start, end, using, as_logged=True)
-            trailer, size = _write(sink, header, node, level, using, again=False)
+            trailer, size = _write(sink, header, node, level, using, watch=watch, again=False)
     except BundleError as error:
         raise ExportError(f"What is to be written is no bundle: {error}.", hint=UNMARKED) from error
     except OSError as error:
@@ -98,15 +138,16 @@ def export_bundle(
         bundle=header.bundle,
         file=str(path) if path is not None else "-",
         node=node.ident,
-        destination=to,
+        destination=destination.name,
         from_seq=start,
         to_seq=end,
         records=trailer.records,
         objects=trailer.records - (end - start),
         bytes=size,
         sha256=trailer.sha256,
+        moved=job.moves,
     )
-    _record(node, destination, header, trailer, report, moves=since is None and until is None, using=using)
+    _record(node, destination, header, trailer, report, using=using)
     announce(bundle_exported, sender=Bundle, report=report, using=using)
     return report
 
@@ -116,7 +157,14 @@ class _UnknownNameError(Exception):
 
 
 def _write(
-    sink: Path | BinaryIO, header: Header, node: Node, level: int | None, using: str, *, again: bool = True
+    sink: Path | BinaryIO,
+    header: Header,
+    node: Node,
+    level: int | None,
+    using: str,
+    *,
+    watch: Watch | None,
+    again: bool = True,
 ) -> tuple[Trailer, int]:
     """Write the records of the range in *header*; the trailer, and how many bytes that were.
 
@@ -134,7 +182,25 @@ def _write(
                         raise _UnknownNameError from error
                     hint = f"{UNMARKED} Export to a file instead of a stream." if unnamed else UNMARKED
                     raise ExportError(f"{record.model} {record.id} cannot be carried: {error}.", hint=hint) from error
+                if watch is not None and isinstance(record, Change):
+                    watch(writer, record.seq)
         return writer.close(), writer.bytes_written
+
+
+def _overlapping(destination: Destination, overlap: int, using: str) -> int:
+    """Where a bundle begins that repeats the last *overlap* ranges of *destination* (as far as the log still goes)."""
+    node = destination.log
+    sent = Bundle.objects.using(using).filter(
+        direction=Bundle.Direction.SENT,
+        node=node,
+        destination=destination.name,
+        last_seq__lt=destination.seq,
+        report__moved=True,
+    )
+    ends = sent.order_by("-last_seq").values_list("last_seq", flat=True).distinct()[:overlap]
+    found = list(ends)
+    begin = found[-1] if len(found) == overlap else 0
+    return max(begin, node.reset_seq, node.pruned_seq)
 
 
 def _destination(node: Node, name: str, using: str) -> Destination:
@@ -168,10 +234,7 @@ def _log(node: Node, start: int, end: int, using: str) -> Iterator[list[LogRow]]
         part = [LogRow(*row) for row in rows.values_list(*PORTABLE_COLUMNS)[: serialize.CHUNK]]
         expected = start + len(part)
         if not part or part[0].seq != start + 1 or part[-1].seq != expected:
-            raise ExportError(
-                f"The log of {node.ident} no longer holds every change after position {start}.",
-                hint="It was reset or pruned. Start the destination anew from a copy of the database.",
-            )
+            raise _beyond_horizon(node, start)
         yield part
         start = expected
 
@@ -208,15 +271,22 @@ def position(node: Node, seq: int, using: str) -> Position:
     """The position *seq* of *node*'s log with its date. Raises ``ExportError`` where the log no longer holds it."""
     if seq == 0:
         return Position(seq=0, date=None)
-    if seq == node.reset_seq and node.reset_date is not None:
-        return Position(seq=seq, date=format_date(node.reset_date))
+    for known, at in ((node.reset_seq, node.reset_date), (node.pruned_seq, node.pruned_date)):
+        if seq == known and at is not None:
+            return Position(seq=seq, date=format_date(at))
     date = ChangeLog.objects.using(using).filter(log=node, seq=seq).values_list("date", flat=True).first()
     if date is None:
-        raise ExportError(
-            f"The log of {node.ident} no longer holds position {seq}.",
-            hint="It was reset or pruned. Start the destination anew from a copy of the database.",
-        )
+        raise _beyond_horizon(node, seq)
     return Position(seq=seq, date=format_date(date))
+
+
+def _beyond_horizon(node: Node, seq: int) -> ExportError:
+    kept = max(node.reset_seq, node.pruned_seq)
+    return ExportError(
+        f"The log of {node.ident} no longer holds every change after position {seq}: it was reset or pruned, "
+        f"and is whole from position {kept} on.",
+        hint="Who lacks changes from before needs a snapshot, or a copy of the database to start from.",
+    )
 
 
 def _acks(using: str) -> dict[str, int]:
@@ -295,13 +365,12 @@ def _record(
     trailer: Trailer,
     report: ExportReport,
     *,
-    moves: bool,
     using: str,
 ) -> None:
     """The file is durable: remember it, and move the destination (never backwards, whoever else exported meanwhile)."""
     with transaction.atomic(using=using):
         nodes.lock_own(using)
-        if moves:
+        if report.moved:
             current, _ = Destination.objects.using(using).get_or_create(
                 log=node, name=destination.name, defaults={"seq": destination.seq}
             )

@@ -11,11 +11,14 @@ from typing import BinaryIO
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from changelog_format import BundleError, Change, ObjectRecord, open_bundle, verify
+from changelog_format import BundleError, Change, Header, ObjectRecord, Trailer, open_bundle
+from synchro import nodes
+from synchro.checkpoints import check_destination
 from synchro.conf import Policy
 from synchro.errors import DanglingError, ImportRefusedError
 from synchro.models import Bundle
 from synchro.pause import DisableSynchroLog
+from synchro.restoring import OwnChanges
 from synchro.signals import announce, bundle_imported
 from synchro.taking import HeldChange, ImportReport, Taking
 
@@ -28,6 +31,7 @@ def import_bundle(
     on_conflict: Policy | None = None,
     strict: bool = False,
     allow_gap: bool = False,
+    any_destination: bool = False,
     dry_run: bool = False,
     using: str = DEFAULT_DB_ALIAS,
 ) -> ImportReport:
@@ -35,7 +39,8 @@ def import_bundle(
 
     *source* is a path or a binary stream. *on_conflict* overrides the policies of the settings; *strict* refuses a
     bundle with a change that cannot be applied (otherwise such changes are held and tried again at each import);
-    *allow_gap* takes a bundle although changes before it are missing; *dry_run* plans and writes nothing.
+    *allow_gap* takes a bundle although changes before it are missing; *any_destination* one that was written for
+    another node; *dry_run* plans and writes nothing.
 
     Raises ``changelog_format.BundleError`` for a broken file, ``ImportRefusedError`` (and its subclasses) and
     ``ClockError`` for one that is not taken, ``OSError`` for one that cannot be read. In all these cases the database
@@ -45,29 +50,31 @@ def import_bundle(
         stream, name = _opened(source, stack)
         start = stream.tell()
         try:
-            summary = verify(stream)
+            header, trailer, own_changes = _verified(stream, using)
         except BundleError as error:
             error.add_note(name)  # among several files it must be known which
             raise
-        if summary.header.mode != "history":
+        if header.mode != "history":
             raise ImportRefusedError(
-                f"{name} is a {summary.header.mode} bundle, which this version cannot take.",
+                f"{name} is a {header.mode} bundle, which this version cannot take.",
                 hint="Nothing was imported.",
             )
-        digest = summary.trailer.sha256
+        if not any_destination and header.node.id not in nodes.own_idents(using):
+            check_destination(header, using)
 
         def taking(*, careful: bool = False) -> Taking:
             stream.seek(start)
             return Taking(
-                summary.header,
-                _records(stream, name, digest),
+                header,
+                _records(stream, name, trailer.sha256),
                 name=name,
-                records_total=summary.records,
-                sha256=digest,
+                records_total=trailer.records,
+                sha256=trailer.sha256,
                 policy=on_conflict,
                 strict=strict,
                 allow_gap=allow_gap,
                 careful=careful,
+                own_changes=own_changes,
                 using=using,
             )
 
@@ -93,6 +100,7 @@ def import_bundles(
     on_conflict: Policy | None = None,
     strict: bool = False,
     allow_gap: bool = False,
+    any_destination: bool = False,
     dry_run: bool = False,
     using: str = DEFAULT_DB_ALIAS,
 ) -> Iterator[ImportReport]:
@@ -118,9 +126,22 @@ def import_bundles(
         # A preview takes nothing, so the next file would seem to lack the one before it.
         joined = allow_gap or (dry_run and first <= reached.get(ident, -1))
         yield import_bundle(
-            source, on_conflict=on_conflict, strict=strict, allow_gap=joined, dry_run=dry_run, using=using
+            source,
+            on_conflict=on_conflict,
+            strict=strict,
+            allow_gap=joined,
+            any_destination=any_destination,
+            dry_run=dry_run,
+            using=using,
         )
         reached[ident] = max(last, reached.get(ident, 0))
+
+
+def bundle_files(sources: Sequence[str | Path]) -> Iterator[str | Path]:
+    """The paths in *sources*; for a folder the bundles in it (``ImportRefusedError`` where it has none)."""
+    for source in _files(sources):
+        assert isinstance(source, (str, Path))  # noqa: S101  nothing else went in
+        yield source
 
 
 def _files(sources: Sequence[str | Path | BinaryIO]) -> Iterator[str | Path | BinaryIO]:
@@ -144,6 +165,15 @@ def _opened(source: str | Path | BinaryIO, stack: ExitStack) -> tuple[BinaryIO, 
     shutil.copyfileobj(source, spool)
     spool.seek(0)
     return spool, "-"
+
+
+def _verified(stream: BinaryIO, using: str) -> tuple[Header, Trailer, OwnChanges]:
+    """Read the whole bundle, so that it is known to be sound before anything is done with it."""
+    with open_bundle(stream) as reader:
+        own_changes = OwnChanges(reader.header, nodes.own_idents(using))
+        for record in reader:
+            own_changes.note(record)
+        return reader.header, reader.trailer, own_changes
 
 
 def _records(stream: BinaryIO, name: str, digest: str) -> Iterator[Change | ObjectRecord]:

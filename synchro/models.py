@@ -75,6 +75,8 @@ class Node(models.Model):
     clock = models.BigIntegerField(_("clock"), default=0)
     reset_seq = models.BigIntegerField(_("log emptied up to"), default=0)
     reset_date = models.BigIntegerField(_("date there"), null=True)
+    pruned_seq = models.BigIntegerField(_("log compacted up to"), default=0)
+    pruned_date = models.BigIntegerField(_("date there"), null=True)
     taken_seq = models.BigIntegerField(_("imported up to"), default=0)
     taken_date = models.BigIntegerField(_("date at the checkpoint"), null=True)
     acked_seq = models.BigIntegerField(_("has of this node"), default=0)

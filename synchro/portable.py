@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, cast
 import orjson
 from django.db import models
 
-from changelog_format import Change, ModelInfo, ObjectRecord, Target
+from changelog_format import Change, ModelInfo, ObjectRecord, Origin, Target
 from changelog_format.dates import format_date
 from synchro import changelog, naturalkeys, pks, references, registry, serialize, tables, values, versions
 from synchro.models import Action
@@ -26,7 +26,7 @@ _EMITTED_LIMIT = 50_000
 
 PORTABLE_COLUMNS = (
     "pk", "model", "root", "pk_text", "link", "action", "payload", "imported", "seq", "date", "base",
-    "base_node__ident", "resolution",
+    "base_node__ident", "resolution", "origin__ident", "origin_seq",
 )  # fmt: skip
 
 
@@ -46,6 +46,8 @@ class LogRow(NamedTuple):
     base: int | None
     base_node: str | None
     resolution: bool
+    origin: str
+    origin_seq: int
 
 
 class _Row(NamedTuple):
@@ -191,11 +193,14 @@ class Translator:
         own_keys: dict[int, list[Any] | None],
     ) -> Change:
         me = _Row(spec, row.pk_text) if spec is not None else None
+        # Made here, though under an earlier id where the database was restored from a backup since.
+        earlier = row.origin != self._own
         common: dict[str, Any] = {
             "seq": row.seq,
+            "origin": Origin(node=row.origin, seq=row.origin_seq) if earlier else None,
             "date": format_date(row.date),
             "base": None if row.base is None else format_date(row.base),
-            "base_node": row.base_node if row.base_node != self._own else None,
+            "base_node": row.base_node if row.base_node != row.origin else None,
             "model": row.model,
             "id": names.ids[me] if me else f"{self._own}/{row.pk_text}",
             "resolution": row.resolution,

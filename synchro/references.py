@@ -88,14 +88,14 @@ def pin_births(ident: str, using: str) -> None:
         if tables.exists(model, using):
             label = registry.spec(model).identity_label
             for part in by_chunk(tables.rows(model, using), "pk"):
-                _pin(ident, label, [pks.to_text(model, pk) for (pk,) in part], using)
+                pin(ident, label, [pks.to_text(model, pk) for (pk,) in part], using)
     logged = Version.objects.using(using).filter(link="")
     for part in by_chunk(logged, "pk", "root", "pk_text"):
         by_label: dict[str, list[str]] = defaultdict(list)
         for _, root, text in part:
             by_label[root].append(text)
         for label, texts in by_label.items():
-            _pin(ident, label, texts, using)
+            pin(ident, label, texts, using)
 
 
 def _nameable() -> set[type[Model]]:
@@ -122,7 +122,8 @@ def by_chunk(rows: QuerySet[Any], *names: str) -> Iterator[list[tuple[Any, ...]]
         part = list(rows.filter(pk__gt=part[-1][0]).values_list(*names)[: serialize.CHUNK])
 
 
-def _pin(ident: str, label: str, texts: Sequence[str], using: str) -> None:
+def pin(ident: str, label: str, texts: Sequence[str], using: str) -> None:
+    """Write down ``<ident>/<text>`` for those of *texts*, of the model *label*, that have no id yet."""
     known = Reference.objects.using(using).filter(model=label, pk_text__in=texts).values_list("pk_text", flat=True)
     fresh = dict.fromkeys(texts)
     for text in known:

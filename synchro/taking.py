@@ -14,10 +14,10 @@ from django.utils import timezone
 
 from changelog_format import Change, Header, ObjectRecord
 from changelog_format.dates import format_date, parse_date
-from synchro import apply, changelog, conf, nodes, references, serialize
-from synchro.checkpoints import Checkpoints, check_own
+from synchro import apply, changelog, conf, nodes, references, restoring, serialize
+from synchro.checkpoints import Checkpoints
 from synchro.conf import Policy
-from synchro.errors import ClockError, ConflictError, DanglingError, HeldError
+from synchro.errors import ClockError, ConflictError, DanglingError, ForkError, HeldError
 from synchro.models import MAX_VERSION, Bundle, Held, Node, as_datetime, options
 from synchro.plan import ConflictFoundError, HoldError, Incoming, Plan
 from synchro.planner import Planner
@@ -46,7 +46,9 @@ class HeldChange:
 class ImportReport:
     """What an import did, or would do (``dry_run``).
 
-    Counts are of changes; ``held`` counts, ``held_changes`` names some.
+    Counts are of changes; ``held`` counts, ``held_changes`` names some. ``sender_ahead``: by how many seconds at least
+    the sender's clock is ahead of this machine's (how far it is behind cannot be told from a file). ``new_id``: this
+    database turned out to be a restored backup, and goes on under this id.
     """
 
     bundle: str
@@ -68,6 +70,8 @@ class ImportReport:
     objects: int = 0
     own: bool = False
     dry_run: bool = False
+    sender_ahead: float = 0.0
+    new_id: str | None = None
     held_changes: tuple[HeldChange, ...] = ()
     details: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
 
@@ -83,7 +87,8 @@ class Taking:
 
     *records* are read once. *name* is what messages call them; *records_total* and *sha256* are what the bundle says of
     itself. With *careful* foreign keys are checked chunk by chunk, so that a record that leaves one pointing nowhere
-    can be held; otherwise at the end, which is quicker, with ``DanglingError`` where there is one.
+    can be held; otherwise at the end, which is quicker, with ``DanglingError`` where there is one. *own_changes* are
+    those of the bundle that this deployment is said to have made.
     """
 
     def __init__(
@@ -98,8 +103,11 @@ class Taking:
         strict: bool = False,
         allow_gap: bool = False,
         careful: bool = False,
+        own_changes: restoring.OwnChanges | None = None,
         using: str,
     ) -> None:
+        self._own_changes = own_changes
+        self._new_id: str | None = None
         self._header = header
         self._records = records
         self._total = records_total
@@ -123,9 +131,12 @@ class Taking:
     def take(self) -> ImportReport:
         """Plan and apply everything, in the caller's transaction."""
         node = nodes.lock_own(self._using)
+        if (found := self._parting(node)) is not None:
+            node = restoring.go_on(node, found, self._using)
+            self._new_id = node.ident
         seal_pending(node, self._using)
         if self._header.node.id in nodes.own_idents(self._using):
-            return self._own_bundle(node)
+            return self._own_bundle()
         checkpoints = Checkpoints(self._header, node, self._using)
         checkpoints.check(allow_gap=self._allow_gap)
         planner = self._planner(node, lock=lambda wanted: self._lock(node, wanted))
@@ -148,8 +159,14 @@ class Taking:
     def preview(self) -> ImportReport:
         """The same decisions without writing: nothing is sealed, applied or logged, and no handler runs."""
         node = nodes.own(self._using)
+        if node is not None and (found := self._parting(node)) is not None:
+            raise ForkError(
+                f"{self._name}: others have changes that {node.ident} made, from position {found.seen} on, which are "
+                "not in its log: this database was restored from a backup.",
+                hint="A preview cannot go on from here. The import itself gives this database a new id first.",
+            )
         if self._header.node.id in nodes.own_idents(self._using):
-            return self._own_bundle(node, dry_run=True)
+            return self._own_bundle(dry_run=True)
         checkpoints = Checkpoints(self._header, node, self._using)
         checkpoints.check(allow_gap=self._allow_gap)
         planner = self._planner(node, pending=True)
@@ -184,9 +201,11 @@ class Taking:
             references.lock_rows(wanted, self._using)
             seal_pending(node, self._using)
 
-    def _own_bundle(self, node: Node | None, *, dry_run: bool = False) -> ImportReport:
-        """A bundle that this deployment wrote itself: everything in it is known, unless the log was set back since."""
-        check_own(self._header, node, self._using)
+    def _parting(self, node: Node) -> restoring.Parting | None:
+        return None if self._own_changes is None else restoring.parting(self._own_changes, node, self._using)
+
+    def _own_bundle(self, *, dry_run: bool = False) -> ImportReport:
+        """A bundle that this deployment wrote itself, and whose log has all that is in it."""
         self._counts["already_known"] = self._total
         return self._report(held=0, own=True, dry_run=dry_run)
 
@@ -348,6 +367,8 @@ class Taking:
             held=held,
             own=own,
             dry_run=dry_run,
+            sender_ahead=max(0, parse_date(header.created) - changelog.now()) / 1_000_000,
+            new_id=self._new_id,
             held_changes=tuple(self._held[:SHOWN]),
             details=tuple(self._details),
         )

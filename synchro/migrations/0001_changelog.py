@@ -70,6 +70,8 @@ class Migration(migrations.Migration):
                 ('clock', models.BigIntegerField(default=0, verbose_name='clock')),
                 ('reset_seq', models.BigIntegerField(default=0, verbose_name='log emptied up to')),
                 ('reset_date', models.BigIntegerField(null=True, verbose_name='date there')),
+                ('pruned_seq', models.BigIntegerField(default=0, verbose_name='log compacted up to')),
+                ('pruned_date', models.BigIntegerField(null=True, verbose_name='date there')),
                 ('taken_seq', models.BigIntegerField(default=0, verbose_name='imported up to')),
                 ('taken_date', models.BigIntegerField(null=True, verbose_name='date at the checkpoint')),
                 ('acked_seq', models.BigIntegerField(default=0, verbose_name='has of this node')),

@@ -63,6 +63,8 @@ def write(source="default", **options):
 
 
 def take(data, target="hq", **options):
+    """Import *data*; unlike the command, whoever it was written for."""
+    options.setdefault("any_destination", True)
     return import_bundle(io.BytesIO(data), using=target, **options)
 
 

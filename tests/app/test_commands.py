@@ -86,6 +86,7 @@ def test_export_as_json(folder):
     report = exported()
     assert set(report) == {
         "bundle", "file", "node", "destination", "from_seq", "to_seq", "records", "objects", "bytes", "sha256",
+        "moved",
     }  # fmt: skip
     assert report["bundle"] == verify(report["file"]).header.bundle
     assert (report["records"], report["from_seq"], report["to_seq"]) == (1, 0, 1)
@@ -250,7 +251,7 @@ def test_import_errors_are_one_clear_sentence(folder):
 
 
 def test_import_interrupted_says_so(bundles):
-    with mock.patch("synchro.importing.verify", side_effect=KeyboardInterrupt):
+    with mock.patch("synchro.importing._verified", side_effect=KeyboardInterrupt):
         text, code = refused("synchro_import", bundles[0], "--database=hq")
     assert (text, code) == ("Interrupted. The bundle at hand was not taken; import it again.", 130)
 

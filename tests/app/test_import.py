@@ -155,15 +155,15 @@ def test_i3_a_copied_database_gets_an_id_of_its_own():
     assert at(Person).get().name == "renamed at the copy"
 
 
-def test_i3_a_bundle_made_here_before_this_database_was_restored_is_refused():
+def test_i3_a_preview_says_that_this_database_was_restored_from_a_backup():
     Tag.objects.create(name="a")
     carry()
     with rolled_back("default"):
         Tag.objects.create(name="lost")
         carry()
     back, _ = write(HQ)
-    with unchanged("default"), pytest.raises(ForkError, match="and this database, which is that deployment, does not"):
-        take(back, "default")
+    with unchanged("default"), pytest.raises(ForkError, match="restored from a backup"):
+        take(back, "default", dry_run=True)
 
 
 # --- I4: stopped in the middle ----------------------------------------------------------------------------------------

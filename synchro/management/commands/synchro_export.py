@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator
 from typing import Any
 
 import orjson
+from django.core.management.base import CommandError, OutputWrapper
 from django.template.defaultfilters import filesizeformat
 
-from synchro.exporting import DEFAULT_DESTINATION, export_bundle
+from synchro.exporting import DEFAULT_DESTINATION, ExportReport, export_bundle
 from synchro.management.commanding import SpokenCommand, add_database, reported
+from synchro.requests import answer
+from synchro.splitting import export_parts, parse_size
 
 
 class Command(SpokenCommand):
@@ -34,6 +38,17 @@ class Command(SpokenCommand):
         parser.add_argument(
             "--until", type=int, metavar="SEQ", help="End at this position; the destination is not moved then."
         )
+        parser.add_argument(
+            "--overlap", type=int, default=0, metavar="N",
+            help="Repeat the destination's previous N ranges, for links that nobody answers on.",
+        )  # fmt: skip
+        parser.add_argument(
+            "--max-size", type=_size, metavar="SIZE",
+            help="Write several bundles, none larger than this (4GB, 700MB), each with a range of its own.",
+        )  # fmt: skip
+        parser.add_argument(
+            "--answer", metavar="REQUEST", help="Write just what a file of synchro_request asks for; see there."
+        )
         parser.add_argument("--level", type=int, help="zstd's compression level, 1 to 19.")
         parser.add_argument("--json", action="store_true", help="Print the numbers as one JSON object.")
         add_database(parser)
@@ -44,20 +59,44 @@ class Command(SpokenCommand):
         with reported(
             options["database"], interrupted="Interrupted. No bundle was written and nothing was marked as exported."
         ):
-            report = export_bundle(
-                sys.stdout.buffer if to_stdout else options["output"],
-                to=options["to"],
-                since=options["since"],
-                until=options["until"],
-                level=options["level"],
-                using=options["database"],
-            )
-        if options["json"]:
-            talk.write(orjson.dumps(report.as_dict() if report else {"bundle": None, "records": 0}).decode())
-        elif report is None:
-            talk.write("No changes since last export.")
-        else:
+            found = 0
+            for report in self._reports(sys.stdout.buffer if to_stdout else options["output"], options):
+                found += 1
+                self._tell(report, talk, as_json=options["json"])
+        if not found:
             talk.write(
-                f"{report.file}: {report.records} records, positions {report.from_seq + 1} to {report.to_seq} "
-                f"of {report.node}, {filesizeformat(report.bytes)}"
+                orjson.dumps({"bundle": None, "records": 0}).decode()
+                if options["json"]
+                else "No changes since last export."
             )
+
+    @staticmethod
+    def _reports(target: Any, options: dict[str, Any]) -> Iterator[ExportReport]:
+        how = {"level": options["level"], "using": options["database"]}
+        if options["answer"] is not None:
+            if options["since"] is not None or options["until"] is not None or options["overlap"]:
+                raise CommandError("--answer takes its range from the request: leave --since, --until, --overlap out.")
+            yield from answer(options["answer"], target, max_size=options["max_size"], **how)
+            return
+        what = {name: options[name] for name in ("to", "since", "until", "overlap")}
+        if options["max_size"] is not None:
+            yield from export_parts(target, max_size=options["max_size"], **what, **how)
+        elif (report := export_bundle(target, **what, **how)) is not None:
+            yield report
+
+    @staticmethod
+    def _tell(report: ExportReport, talk: OutputWrapper, *, as_json: bool) -> None:
+        if as_json:
+            talk.write(orjson.dumps(report.as_dict()).decode())
+            return
+        talk.write(
+            f"{report.file}: {report.records} records, positions {report.from_seq + 1} to {report.to_seq} "
+            f"of {report.node}, {filesizeformat(report.bytes)}"
+        )
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error

@@ -11,6 +11,7 @@ import orjson
 from synchro.conf import POLICIES
 from synchro.importing import ImportReport, import_bundles
 from synchro.management.commanding import SpokenCommand, add_database, reported
+from synchro.seal import MICROSECONDS, tolerance
 
 _COUNTS = (
     ("added", "added"),
@@ -45,6 +46,10 @@ class Command(SpokenCommand):
         parser.add_argument(
             "--allow-gap", action="store_true", help="Take a bundle although changes before it are missing."
         )
+        parser.add_argument(
+            "--any-destination", action="store_true",
+            help="Take bundles that were written for another node too, as in a replay of an archive.",
+        )  # fmt: skip
         parser.add_argument("--json", action="store_true", help="Print the numbers as one JSON object a bundle.")
         add_database(parser)
 
@@ -58,6 +63,7 @@ class Command(SpokenCommand):
                 on_conflict=options["on_conflict"],
                 strict=options["strict"],
                 allow_gap=options["allow_gap"],
+                any_destination=options["any_destination"],
                 dry_run=options["dry_run"],
                 using=options["database"],
             ):
@@ -67,6 +73,20 @@ class Command(SpokenCommand):
                     self._tell(report, verbosity=options["verbosity"])
 
     def _tell(self, report: ImportReport, *, verbosity: int) -> None:
+        if report.new_id is not None:
+            self.stdout.write(
+                self.style.WARNING(
+                    "This database was restored from a backup: others have later changes of it. It goes on as "
+                    f"{report.new_id}; its next bundle carries what they may lack."
+                )
+            )
+        if report.sender_ahead * MICROSECONDS > tolerance():
+            self.stdout.write(
+                self.style.WARNING(
+                    f"{report.file}: the clock of {report.node} is ahead of this machine's by "
+                    f"{report.sender_ahead:.0f} seconds or more. Set both right."
+                )
+            )
         if report.own:
             self.stdout.write(f"{report.file}: written by this deployment itself ({report.node}); nothing to do.")
             return

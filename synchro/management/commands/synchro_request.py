@@ -1,0 +1,42 @@
+"""manage.py synchro_request: ask a sender for the changes that are missing here."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from pathlib import Path
+from typing import Any
+
+import orjson
+from synchro.importing import bundle_files
+from synchro.management.commanding import SpokenCommand, add_database, reported
+from synchro.requests import everything_since, missing_before, write_request
+
+
+class Command(SpokenCommand):
+    help = "Writes a small file that asks for missing changes; the sender answers it with synchro_export --answer."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument(
+            "sources", nargs="+", metavar="FILE|NODE",
+            help="Bundles (or folders of them) that could not be taken because others are missing; or a node's id or "
+            "name, for everything that it has and this deployment has not.",
+        )  # fmt: skip
+        parser.add_argument("-o", "--output", metavar="FILE", help="File or folder to write to (default: this folder).")
+        parser.add_argument("--json", action="store_true", help="Print each request as one JSON object.")
+        add_database(parser)
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        using = options["database"]
+        with reported(using, interrupted="Interrupted."):
+            files = [name for name in options["sources"] if Path(name).exists()]
+            requests = [everything_since(name, using) for name in options["sources"] if name not in files]
+            requests += missing_before(bundle_files(files), using)
+            for request in requests:
+                path = write_request(request, options["output"])
+                if options["json"]:
+                    self.stdout.write(orjson.dumps({"file": str(path), **request.as_dict()}).decode())
+                else:
+                    ranges = ", ".join(map(str, request.missing))
+                    self.stdout.write(f"{path}: asks {request.of} for positions {ranges}.")
+        if not requests:
+            self.stdout.write("{}" if options["json"] else "Nothing is missing before these bundles.")

@@ -1,0 +1,215 @@
+"""Asking for what is missing: a small file that an importer writes, and that the exporter answers with exactly that.
+
+A request names the sender, the ranges of its log that are missing here, and the date at which each begins as it is
+known here, so that a sender whose log was set back since notices it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import orjson
+from django.db import DEFAULT_DB_ALIAS
+
+from changelog_format import BundleError, open_bundle
+from changelog_format.dates import format_date, parse_date
+from synchro import changelog, conf, exporting, nodes
+from synchro.errors import ExportError, ForkError, RequestError
+from synchro.exporting import ExportReport, export_bundle
+from synchro.models import Node
+from synchro.splitting import export_parts
+
+TYPE = "synchro-request"
+VERSION = 1
+SUFFIX = ".request.json"
+SIZE_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """The positions after ``since`` up to ``until`` (None: to the end); ``date`` is that of ``since`` as known here."""
+
+    since: int
+    until: int | None
+    date: str | None
+
+    def __str__(self) -> str:
+        return f"{self.since + 1} to {'the end' if self.until is None else self.until}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the node ``by`` (called ``name``) lacks of the log of the node ``of``."""
+
+    of: str
+    by: str
+    name: str
+    created: str
+    missing: tuple[Missing, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        """As the file holds it."""
+        return {
+            "type": TYPE,
+            "version": VERSION,
+            "of": self.of,
+            "by": self.by,
+            "name": self.name,
+            "created": self.created,
+            "missing": [{"since": each.since, "until": each.until, "date": each.date} for each in self.missing],
+        }
+
+
+# --- the side that lacks something ------------------------------------------------------------------------------------
+
+
+def missing_before(bundles: Iterable[str | Path], using: str = DEFAULT_DB_ALIAS) -> list[Request]:
+    """What must come before each of *bundles* can be taken: a request for each sender of which something is missing.
+
+    Only their headers are read. Raises ``BundleError``, ``OSError``.
+    """
+    ranges: dict[str, list[tuple[int, int, str | None]]] = defaultdict(list)
+    for source in bundles:
+        try:
+            with open_bundle(source) as reader:
+                header = reader.header
+        except BundleError as error:
+            error.add_note(str(source))
+            raise
+        ranges[header.node.id].append((header.start.seq, header.end.seq, header.end.date))
+    own = nodes.own_idents(using)
+    found = []
+    for ident in sorted(set(ranges) - own):
+        reached, date = _taken(ident, using)
+        missing = []
+        for start, end, end_date in sorted(ranges[ident], key=lambda each: each[:2]):
+            if start > reached:
+                missing.append(Missing(since=reached, until=start, date=date))
+            if end > reached:
+                reached, date = end, end_date
+        if missing:
+            found.append(_request(ident, missing, using))
+    return found
+
+
+def everything_since(peer: str, using: str = DEFAULT_DB_ALIAS) -> Request:
+    """A request for all that the node *peer* (its id, or its name where that is clear) has and this one has not."""
+    rows = Node.objects.using(using).filter(own=False, heard__isnull=False)
+    found = list(rows.filter(ident=peer)) or list(rows.filter(name=peer))
+    if len(found) != 1:
+        known = ", ".join(rows.order_by("ident").values_list("ident", flat=True)) or "none"
+        raise RequestError(
+            f"{peer} is {'more than one node' if found else 'no bundle and no node'} that is known here.",
+            hint=f"Nodes that were heard of by their own bundles: {known}.",
+        )
+    taken, date = _taken(found[0].ident, using)
+    return _request(found[0].ident, [Missing(since=taken, until=None, date=date)], using)
+
+
+def write_request(request: Request, target: str | Path | None = None) -> Path:
+    """Write *request* to the file *target*, or into that folder (None: the current one); the path."""
+    path = Path() if target is None else Path(target)
+    if path.is_dir():
+        path /= f"{request.by}-asks-{request.of}{SUFFIX}"
+    path.write_bytes(orjson.dumps(request.as_dict(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+    return path
+
+
+def _taken(ident: str, using: str) -> tuple[int, str | None]:
+    peer = Node.objects.using(using).filter(ident=ident).first()
+    if peer is None or not peer.taken_seq:
+        return 0, None
+    return peer.taken_seq, None if peer.taken_date is None else format_date(peer.taken_date)
+
+
+def _request(of: str, missing: Sequence[Missing], using: str) -> Request:
+    node = nodes.own(using)
+    return Request(
+        of=of,
+        by=node.ident if node is not None else "",
+        name=nodes.name_of(node, using) if node is not None else conf.node_name(using),
+        created=format_date(changelog.now()),
+        missing=tuple(missing),
+    )
+
+
+# --- the side that has it ---------------------------------------------------------------------------------------------
+
+
+def read_request(source: str | Path) -> Request:
+    """The request in the file *source*. Raises ``RequestError`` where it is none, ``OSError``."""
+    with Path(source).open("rb") as stream:
+        text = stream.read(SIZE_LIMIT + 1)
+    try:
+        if len(text) > SIZE_LIMIT:
+            raise ValueError(f"it is longer than {SIZE_LIMIT} bytes")
+        return _parsed(orjson.loads(text))
+    except (ValueError, KeyError, TypeError) as error:
+        raise RequestError(f"{source} is no request that this version can read: {error!s:.200}") from error
+
+
+def _parsed(data: Any) -> Request:
+    if not isinstance(data, dict) or data.get("type") != TYPE or data.get("version") != VERSION:
+        message = f"type and version are not {TYPE!r} and {VERSION}"
+        raise ValueError(message)
+    missing = []
+    for each in data["missing"]:
+        since, until, date = each["since"], each["until"], each["date"]
+        if type(since) is not int or since < 0 or not (until is None or (type(until) is int and until > since)):
+            message = f"from {since!r} to {until!r} is no range"
+            raise ValueError(message)
+        if (date is None) != (since == 0) or (date is not None and not isinstance(date, str)):
+            message = f"{date!r} is no date for position {since}"
+            raise ValueError(message)
+        if date is not None:
+            parse_date(date)
+        missing.append(Missing(since=since, until=until, date=date))
+    for name in ("of", "by", "name", "created"):
+        if not isinstance(data[name], str):
+            message = f"{name} is no text"
+            raise TypeError(message)
+    return Request(of=data["of"], by=data["by"], name=data["name"], created=data["created"], missing=tuple(missing))
+
+
+def answer(
+    source: str | Path,
+    target: str | Path | BinaryIO | None = None,
+    *,
+    max_size: int | None = None,
+    level: int | None = None,
+    using: str = DEFAULT_DB_ALIAS,
+) -> Iterator[ExportReport]:
+    """Write the ranges that the request *source* asks for, as bundles for whoever asks; a report for each.
+
+    No destination's position moves. Raises ``RequestError`` where it asks somebody else, ``ForkError`` where the logs
+    have parted, and as ``export_bundle``.
+    """
+    request = read_request(source)
+    node = nodes.own(using)
+    if node is None or request.of != node.ident:
+        raise RequestError(
+            f"{source} asks for the log of {request.of}, and this is {node.ident if node else 'a node without a log'}.",
+            hint="Only the node that is asked can answer.",
+        )
+    to = request.name or exporting.DEFAULT_DESTINATION
+    for each in request.missing:
+        if each.since > node.seq or exporting.position(node, each.since, using).date != each.date:
+            raise ForkError(
+                f"{request.by or request.name} has a change at position {each.since} of {request.of} that is dated "
+                f"{each.date}, and the log here does not: this database was restored from a backup.",
+                hint="Import a bundle of that node here: this one then takes a new id, and both go on.",
+            )
+        if max_size is None:
+            report = export_bundle(target, to=to, since=each.since, until=each.until, level=level, using=using)
+            if report is not None:
+                yield report
+        elif target is None or isinstance(target, (str, Path)):
+            yield from export_parts(
+                target, max_size=max_size, to=to, since=each.since, until=each.until, level=level, using=using
+            )
+        else:
+            raise ExportError("Parts of a bounded size are written to a folder.")

@@ -1,0 +1,190 @@
+"""A database that was restored from a backup: how it recognises itself, and how it goes on.
+
+Its log was set back, and what it logged since is lost here and known elsewhere under the same positions. It shows when
+something arrives that this deployment made and its log does not have: a change of its own, or word from a peer that has
+more of its log than there is. Then it goes on under a new id, before anything is sealed: what its lost future sent out
+comes back as changes of the old id, as any other node's.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from django.db.models import F, Max
+
+from changelog_format import Change, Header, ObjectRecord
+from changelog_format.dates import parse_date
+from synchro import conf, nodes, references, registry, serialize, tables
+from synchro.models import Action, ChangeLog, Destination, KnownRange, Node, Version
+
+
+class OwnChanges:
+    """Positions and dates of the changes of one bundle that this deployment (*own* are its ids) is said to have made.
+
+    Sixteen bytes a change: a hub may return all that it ever got.
+    """
+
+    def __init__(self, header: Header, own: frozenset[str]) -> None:
+        self.header = header
+        self._own = own
+        self._from_self = header.node.id in own
+        self.found: dict[str, tuple[array[int], array[int]]] = {}
+
+    def note(self, record: Change | ObjectRecord) -> None:
+        """Look at the next record."""
+        if not isinstance(record, Change):
+            return
+        if record.origin is not None:
+            if record.origin.node in self._own:
+                self._add(record.origin.node, record.origin.seq, record.date)
+        elif self._from_self:
+            self._add(self.header.node.id, record.seq, record.date)
+
+    def _add(self, ident: str, seq: int, date: str) -> None:
+        positions, dates = self.found.setdefault(ident, (array("q"), array("q")))
+        positions.append(seq)
+        dates.append(parse_date(date))
+
+    def of(self, ident: str) -> Iterator[list[tuple[int, int]]]:
+        """The ``(position, date)`` pairs of the node *ident*, by the chunk."""
+        positions, dates = self.found.get(ident, ((), ()))
+        pairs = list(zip(positions, dates, strict=True))
+        yield from map(list, serialize.chunks(pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class Parting:
+    """What shows that the log was set back.
+
+    ``common`` is the position up to which the log is known to be what others have; ``seen`` the first position at which
+    it is not.
+    """
+
+    common: int
+    seen: int
+
+
+def parting(changes: OwnChanges, node: Node, using: str) -> Parting | None:
+    """Where the log of *node* and what a bundle knows of it part; None where they do not."""
+    header = changes.header
+    matched, wrong = 0, 0
+
+    def compare(seq: int, theirs: int, ours: int | None) -> None:
+        nonlocal matched, wrong
+        if seq > node.seq or (ours is not None and ours != theirs):
+            wrong = min(wrong or seq, seq)
+        elif ours is not None:
+            matched = max(matched, seq)
+
+    for part in changes.of(node.ident):
+        rows = ChangeLog.objects.using(using).filter(origin=node, origin_seq__in=[seq for seq, _ in part])
+        known = dict(rows.values_list("origin_seq", "date"))
+        for seq, date in part:
+            compare(seq, date, known.get(seq))
+    if header.node.id == node.ident:
+        ends = [each for each in (header.start, header.end) if each.date is not None]
+        rows = ChangeLog.objects.using(using).filter(log=node, seq__in=[each.seq for each in ends])
+        known = dict(rows.values_list("seq", "date"))
+        for each in ends:
+            compare(each.seq, parse_date(each.date or ""), known.get(each.seq))
+    if header.acks.get(node.ident, 0) > node.seq:
+        wrong = wrong or node.seq + 1
+    if not wrong:
+        return None
+    # A log is one line: where it has the same change at one position, it has the same ones before. What a peer said to
+    # have, at an earlier import that showed nothing of this, is common too.
+    acked = Node.objects.using(using).filter(own=False).aggregate(most=Max("acked_seq"))["most"] or 0
+    return Parting(common=min(max(matched, acked), wrong - 1, node.seq), seen=wrong)
+
+
+def go_on(old: Node, found: Parting, using: str) -> Node:
+    """Give this deployment, whose log parted from what others have of it, a new id; the new own node.
+
+    Under the lock of *old*, and before anything is sealed. Up to ``found.common`` changes keep their identity; what was
+    sealed after it becomes the new node's, date and all. The new log begins with what some destination may not have
+    got yet, so that nothing that only this database holds stays behind.
+    """
+    name = conf.node_name(using)
+    resend = _unsent(old, found.common, using)
+    common_date = _date_at(old, found.common, using)
+    acked_to_none = Node.objects.using(using)
+    old.own, old.current, old.taken_seq, old.taken_date = False, None, found.common, common_date
+    old.save(using=using)
+    acked_to_none.update(acked_seq=0)
+    new = Node.objects.using(using).create(
+        ident=nodes.new_ident(name), name=name, own=True, current=True, clock=old.clock
+    )
+    _rename_forked(old, new, found.common, using)
+    _pin_newborn(new, using)
+    references.pin_births(old.ident, using)
+    KnownRange.objects.using(using).filter(origin=old).delete()
+    if found.common:
+        KnownRange.objects.using(using).create(origin=old, first=1, last=found.common)
+    _move(old, new, resend, using)
+    Destination.objects.using(using).bulk_create(
+        Destination(log=new, name=each) for each in old.destinations.using(using).values_list("name", flat=True)
+    )
+    new.save(using=using)
+    return new
+
+
+def _unsent(old: Node, common: int, using: str) -> int:
+    """The position up to which every destination of *old* has got its log."""
+    exported = Destination.objects.using(using).filter(log=old).values_list("seq", flat=True)
+    return max(min([*exported, common], default=0) if exported else 0, old.reset_seq, old.pruned_seq)
+
+
+def _date_at(node: Node, seq: int, using: str) -> int | None:
+    date = ChangeLog.objects.using(using).filter(log=node, seq=seq).values_list("date", flat=True).first()
+    if date is None:
+        date = {node.pruned_seq: node.pruned_date, node.reset_seq: node.reset_date}.get(seq)
+    return date
+
+
+def _rename_forked(old: Node, new: Node, common: int, using: str) -> None:
+    """What *old* made after *common* was made by *new*: whoever else has these positions has other changes there."""
+    forked = ChangeLog.objects.using(using).filter(origin=old, log=old, origin_seq__gt=common)
+    first = forked.order_by("origin_seq").values_list("date", flat=True).first()
+    if first is None:
+        return
+    # One node's dates increase with its positions, so this finds just the versions of these changes.
+    Version.objects.using(using).filter(node=old, date__gte=first).update(node=new)
+    ChangeLog.objects.using(using).filter(base_node=old, base__gte=first).update(base_node=new)
+    # Negative for now: they get their positions in _move.
+    forked.update(origin=new, origin_seq=-F("origin_seq"))
+
+
+def _pin_newborn(new: Node, using: str) -> None:
+    """Objects that came to be after the parting were born at *new*: elsewhere the same keys mean other objects."""
+    added = ChangeLog.objects.using(using).filter(action=Action.ADD, link="", base__isnull=True, imported=False)
+    for rows, known in ((added.filter(origin=new), False), (added.filter(log__isnull=True), True)):
+        last = 0
+        while part := list(
+            rows.filter(pk__gt=last).order_by("pk").values_list("pk", "root", "pk_text")[: serialize.CHUNK]
+        ):
+            last = part[-1][0]
+            by_root: dict[str, set[str]] = defaultdict(set)
+            for _, root, text in part:
+                by_root[root].add(text)
+            for root, texts in by_root.items():
+                if known:  # pending changes have no base yet: what has a version was there before
+                    older = Version.objects.using(using).filter(root=root, link="", pk_text__in=texts)
+                    texts.difference_update(older.values_list("pk_text", flat=True))
+                model = registry.by_label(root)
+                label = registry.spec(model).identity_label if model is not None else root
+                references.pin(new.ident, label, sorted(texts), using)
+
+
+def _move(old: Node, new: Node, after: int, using: str) -> None:
+    """Put what *old* has after position *after*, in its order, at the beginning of *new*'s log."""
+    columns = tables.columns(ChangeLog, "log", "seq", "origin", "origin_seq")
+    rows = ChangeLog.objects.using(using).filter(log=old, seq__gt=after).order_by("seq")
+    while part := list(rows.values_list("pk", "origin", "origin_seq")[: serialize.CHUNK]):
+        moved = []
+        for pk, origin, origin_seq in part:
+            new.seq += 1
+            moved.append((new.pk, new.seq, origin, new.seq if origin == new.pk else origin_seq, pk))
+        tables.update_many(ChangeLog, columns, [ChangeLog._meta.pk], moved, using)
