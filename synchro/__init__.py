@@ -8,8 +8,11 @@ A map, in the order in which one change travels::
     seal        gives pending changes their position and date
     portable    local primary keys → ids and natural keys
     exporting   a range of the log → a bundle (a file; see changelog_format and SPEC.md)
+      splitting     … or several of a bounded size
+      requests      what an importer lacks, written down, and the answer
     importing   a bundle, verified, chunk by chunk:
       checkpoints   what is known here already; gaps and forks
+      restoring     a database set back to a backup recognises itself, and goes on under a new id
       resolving     ids and natural keys → our rows
       planner       what to write; writes nothing (plan: its words; plan_links, plan_merges, plan_parents: its parts)
       deciding      who wins
