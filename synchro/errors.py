@@ -6,6 +6,7 @@ SynchroError
 ├── ClockError            a clock is set wrong, here or at a sender
 ├── ExportError           a bundle could not be written
 │   └── RequestError      a request for missing changes cannot be written, read or answered
+├── PruneError            the log cannot be compacted as asked for
 ├── ScanError             what was to be scanned is not tracked
 ├── TriggerError          the touch triggers could not be installed
 ├── UnloggableValueError  an object holds a value that no record can carry; also a ValueError
@@ -39,6 +40,10 @@ class ExportError(SynchroError):
 
 class RequestError(ExportError):
     """A request for missing changes that cannot be written, read or answered."""
+
+
+class PruneError(SynchroError):
+    """The log cannot be compacted as asked for; nothing was dropped."""
 
 
 class ScanError(SynchroError):

@@ -7,6 +7,7 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Count
+from django.utils import timezone
 
 from synchro import changelog, conf, nodes, registry
 from synchro.models import Bundle, Conflict, Destination, Held, Node
@@ -25,12 +26,18 @@ class DestinationStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerStatus:
-    """``taken``: how far its log was imported; ``acked``: how far it is known to have taken ours."""
+    """``taken``: how far its log was imported; ``acked``: how far it is known to have taken ours.
+
+    ``lacks``: sealed changes of ours that it is not known to have. ``heard``: when its last bundle was taken, and
+    ``silent_days`` how many days ago that was; None for nodes of which only others told.
+    """
 
     node: str
     taken: int
     acked: int
+    lacks: int
     heard: str | None
+    silent_days: int | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +51,7 @@ class Status:
     node: str | None
     name: str
     seq: int
+    pruned_seq: int
     pending: int
     models: tuple[str, ...]
     paused: bool
@@ -71,6 +79,7 @@ def status(using: str = DEFAULT_DB_ALIAS) -> Status:
         node=node.ident if node is not None else None,
         name=conf.node_name(using),
         seq=seq,
+        pruned_seq=node.pruned_seq if node is not None else 0,
         pending=changelog.pending(using).count(),
         models=tuple(sorted(registry.tracked_labels())),
         paused=is_paused(),
@@ -88,7 +97,9 @@ def status(using: str = DEFAULT_DB_ALIAS) -> Status:
                 node=each.ident,
                 taken=each.taken_seq,
                 acked=each.acked_seq,
+                lacks=max(seq - each.acked_seq, 0),
                 heard=each.heard.isoformat() if each.heard else None,
+                silent_days=(timezone.now() - each.heard).days if each.heard else None,
             )
             for each in peers
         ),

@@ -30,7 +30,8 @@ class Command(SpokenCommand):
         say = self.stdout.write
         unnamed = f"{found.name} (gets its id with the first change that is exported or imported)"
         say(f"node          {found.node or unnamed}")
-        say(f"log           {found.seq} changes sealed, {found.pending} pending")
+        compacted = f", compacted up to {found.pruned_seq}" if found.pruned_seq else ""
+        say(f"log           {found.seq} changes sealed{compacted}, {found.pending} pending")
         if found.models:
             apps = sorted({label.partition(".")[0] for label in found.models})
             say(f"tracked       {len(found.models)} models of {', '.join(apps)}")
@@ -47,9 +48,10 @@ class Command(SpokenCommand):
         if not found.destinations:
             say("destination   none: nothing was exported yet")
         for peer in found.peers:
+            heard = "known from others only" if peer.heard is None else f"last heard {_ago(peer.silent_days or 0)}"
             say(
-                f"peer          {peer.node}: imported up to {peer.taken}, has {peer.acked} of ours, "
-                f"last heard {peer.heard or 'never'}"
+                f"peer          {peer.node}: imported up to {peer.taken}, {heard}; "
+                f"has ours up to {peer.acked}, lacks {peer.lacks}"
             )
         say(f"bundles       {found.bundles_sent} sent, {found.bundles_received} received")
         say(f"conflicts     {found.conflicts} recorded")
@@ -62,3 +64,7 @@ class Command(SpokenCommand):
                 "Nothing was logged so far: changes are logged when objects of the tracked models are saved or deleted "
                 "(not by update() or raw SQL)."
             )
+
+
+def _ago(days: int) -> str:
+    return "today" if days == 0 else f"{days} day{'s' if days > 1 else ''} ago"
