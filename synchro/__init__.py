@@ -9,6 +9,7 @@ A map, in the order in which one change travels::
     portable    local primary keys → ids and natural keys
     exporting   a range of the log → a bundle (a file; see changelog_format and SPEC.md)
       splitting     … or several of a bounded size
+      pruning       … and what need not be kept of the log
       requests      what an importer lacks, written down, and the answer
     importing   a bundle, verified, chunk by chunk:
       checkpoints   what is known here already; gaps and forks

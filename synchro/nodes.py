@@ -65,10 +65,10 @@ def take_new_id(old: Node, using: str) -> Node:
     """Go on under a new id: the database is a copy, and its old id lives on elsewhere.
 
     What was logged under the old id is known from now on as that node's; objects that were born under it keep their ids
-    by explicit references. Its own log starts at 1.
+    by explicit references, and those that were added since it was copied get ids of the new node.
+    Its own log starts at 1.
     """
     name = conf.node_name(using)
-    references.pin_births(old.ident, using)
     KnownRange.objects.using(using).filter(origin=old).delete()
     if old.seq:
         KnownRange.objects.using(using).create(origin=old, first=1, last=old.seq)
@@ -77,7 +77,10 @@ def take_new_id(old: Node, using: str) -> Node:
     old.save(using=using)
     # What others have is of the old log.
     Node.objects.using(using).update(acked_seq=0)
-    return Node.objects.using(using).create(ident=new_ident(name), name=name, own=True, current=True, clock=old.clock)
+    new = Node.objects.using(using).create(ident=new_ident(name), name=name, own=True, current=True, clock=old.clock)
+    references.pin_newborn(new, using)
+    references.pin_births(old.ident, using)
+    return new
 
 
 def by_ident(idents: Iterable[str], using: str) -> dict[str, Node]:

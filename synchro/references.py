@@ -14,7 +14,7 @@ from typing import Any
 from django.db.models import Model, QuerySet
 
 from synchro import pks, registry, serialize, tables, values
-from synchro.models import Reference, Version
+from synchro.models import Action, ChangeLog, Node, Reference, Version
 from synchro.registry import ModelSpec
 
 _FIELDS = tables.columns(Reference, "model", "object_id", "pk_text")
@@ -96,6 +96,28 @@ def pin_births(ident: str, using: str) -> None:
             by_label[root].append(text)
         for label, texts in by_label.items():
             pin(ident, label, texts, using)
+
+
+def pin_newborn(node: Node, using: str) -> None:
+    """Write down ``<id of node>/<pk>`` for the objects that came to be since the database parted from another.
+
+    Their first change is pending, or sealed as *node*'s. Where this database was copied from, or in its lost future,
+    the same primary keys were given to other objects, which are called by the earlier id. Before :func:`pin_births`.
+    """
+    added = ChangeLog.objects.using(using).filter(action=Action.ADD, link="", base__isnull=True, imported=False)
+    for rows, has_base in ((added.filter(origin=node), True), (added.filter(log__isnull=True), False)):
+        for part in by_chunk(rows, "pk", "root", "pk_text"):
+            by_root: dict[str, set[str]] = defaultdict(set)
+            for _, root, text in part:
+                by_root[root].add(text)
+            for root, texts in by_root.items():
+                if not has_base:  # what has a version was there before
+                    known = Version.objects.using(using).filter(root=root, link="", pk_text__in=texts)
+                    texts.difference_update(known.values_list("pk_text", flat=True))
+                model = registry.by_label(root)
+                pin(
+                    node.ident, registry.spec(model).identity_label if model is not None else root, sorted(texts), using
+                )
 
 
 def _nameable() -> set[type[Model]]:

@@ -9,7 +9,6 @@ comes back as changes of the old id, as any other node's.
 from __future__ import annotations
 
 from array import array
-from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,8 +16,8 @@ from django.db.models import F, Max
 
 from changelog_format import Change, Header, ObjectRecord
 from changelog_format.dates import parse_date
-from synchro import conf, nodes, references, registry, serialize, tables
-from synchro.models import Action, ChangeLog, Destination, KnownRange, Node, Version
+from synchro import conf, nodes, references, serialize, tables
+from synchro.models import ChangeLog, Destination, KnownRange, Node, Version
 
 
 class OwnChanges:
@@ -118,7 +117,7 @@ def go_on(old: Node, found: Parting, using: str) -> Node:
         ident=nodes.new_ident(name), name=name, own=True, current=True, clock=old.clock
     )
     _rename_forked(old, new, found.common, using)
-    _pin_newborn(new, using)
+    references.pin_newborn(new, using)
     references.pin_births(old.ident, using)
     KnownRange.objects.using(using).filter(origin=old).delete()
     if found.common:
@@ -155,27 +154,6 @@ def _rename_forked(old: Node, new: Node, common: int, using: str) -> None:
     ChangeLog.objects.using(using).filter(base_node=old, base__gte=first).update(base_node=new)
     # Negative for now: they get their positions in _move.
     forked.update(origin=new, origin_seq=-F("origin_seq"))
-
-
-def _pin_newborn(new: Node, using: str) -> None:
-    """Objects that came to be after the parting were born at *new*: elsewhere the same keys mean other objects."""
-    added = ChangeLog.objects.using(using).filter(action=Action.ADD, link="", base__isnull=True, imported=False)
-    for rows, known in ((added.filter(origin=new), False), (added.filter(log__isnull=True), True)):
-        last = 0
-        while part := list(
-            rows.filter(pk__gt=last).order_by("pk").values_list("pk", "root", "pk_text")[: serialize.CHUNK]
-        ):
-            last = part[-1][0]
-            by_root: dict[str, set[str]] = defaultdict(set)
-            for _, root, text in part:
-                by_root[root].add(text)
-            for root, texts in by_root.items():
-                if known:  # pending changes have no base yet: what has a version was there before
-                    older = Version.objects.using(using).filter(root=root, link="", pk_text__in=texts)
-                    texts.difference_update(older.values_list("pk_text", flat=True))
-                model = registry.by_label(root)
-                label = registry.spec(model).identity_label if model is not None else root
-                references.pin(new.ident, label, sorted(texts), using)
 
 
 def _move(old: Node, new: Node, after: int, using: str) -> None:

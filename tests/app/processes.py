@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent.parent
@@ -10,12 +11,12 @@ SETUP = "import django\ndjango.setup()\nfrom tests.project.shop.models import *\
 
 
 class Deployment:
-    """A folder in which commands run; the database is an SQLite file in it, or *server*, a name on the server.
+    """A folder in which commands run; the database is an SQLite file in it, or *server*, a database on the server.
 
-    *copied* from another SQLite file, or there already on the server; otherwise the tables are made.
+    The tables are made, unless *ready* says that they are there (or *copied*, another SQLite file, brings them).
     """
 
-    def __init__(self, folder, name, *, copied=None, server=None):
+    def __init__(self, folder, name, *, copied=None, server=None, ready=False):
         folder.mkdir(exist_ok=True)
         self.folder = folder
         self.database = folder / "deployment.sqlite3"
@@ -28,9 +29,11 @@ class Deployment:
         }
         if server is not None:
             self.environment["SYNCHRO_TEST_SERVER_NAME"] = server
-        elif copied is not None:
-            self.database.write_bytes(copied.read_bytes())
         else:
+            self.environment["SYNCHRO_TEST_DB"] = "sqlite"
+        if copied is not None:
+            self.database.write_bytes(copied.read_bytes())
+        elif not ready:
             self.manage("migrate", "-v0")
 
     def start(self, *arguments):
@@ -60,9 +63,9 @@ class Deployment:
 
     def export(self, *arguments, to="default"):
         """The file that an export writes."""
-        before = set(self.folder.glob("*.zst"))
-        self.manage("synchro_export", "--to", to, *arguments)
-        (file,) = set(self.folder.glob("*.zst")) - before
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        self.manage("synchro_export", "--to", to, "-o", str(folder), *arguments)
+        (file,) = folder.iterdir()
         return file
 
     def take(self, *files, code=0):

@@ -6,7 +6,7 @@ from django.test import override_settings
 from synchro import DisableSynchroLog
 from synchro.models import Node, Reference
 from synchro.seal import seal
-from tests.app.deploy import carry, queries, records, take, write
+from tests.app.deploy import carry, queries, records, rolled_back, take, write
 from tests.project.plain.models import Color
 from tests.project.shop.models import Car, Person, Restaurant, Tag
 
@@ -29,6 +29,21 @@ def test_a_row_that_was_never_logged_keeps_its_id_in_the_copy():
         data, _ = write()
         assert ident() != old
     assert [r["id"] for r in records(data) if r["model"] == "shop.person"] == [f"{old}/{person.pk}"]
+
+
+def test_what_each_adds_after_the_copy_is_its_own_whatever_primary_keys_they_are_given():
+    Person.objects.create(name="shared")
+    carry()
+    with rolled_back("default"):
+        first = Person.objects.create(name="of the original")
+        of_original, _ = write(to="hq")
+    with override_settings(SYNCHRO_NODE="copy"):
+        second = Person.objects.create(pk=first.pk, name="of the copy")
+        take(write(to="hq")[0])
+        assert Reference.objects.get(model="shop.person", pk_text=str(second.pk)).object_id.startswith("copy-")
+    take(of_original)
+    names = Person.objects.using("hq").values_list("name", flat=True)
+    assert sorted(names) == ["of the copy", "of the original", "shared"]
 
 
 def test_the_original_and_the_copy_mean_the_same_row():
