@@ -300,7 +300,7 @@ def test_status_of_both_ends(bundles):
     exported("-o", "4.zst")
     imported(*bundles, "4.zst")
     said = run("synchro_status", "--database=hq")
-    assert "imported up to 5, has 0 of ours" in said
+    assert "imported up to 5, last heard today; has ours up to 0" in said
     assert "1 changes could not be applied yet" in said
     found = json.loads(run("synchro_status", "--json", "--database=hq"))
     assert (found["held"], found["bundles_received"], found["peers"][0]["taken"]) == (1, 4, 5)

@@ -7,15 +7,14 @@ from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from synchro.management.commanding import add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database, reported
 from synchro.pruning import PruneReport, prune
 
 
-class Command(BaseCommand):
+class Command(SpokenCommand):
     help = "Drops changes that every destination and peer has, and keeps the newest of each object and the deletions."
 
     def add_arguments(self, parser: ArgumentParser) -> None:

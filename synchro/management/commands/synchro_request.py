@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+
 from synchro.importing import bundle_files
 from synchro.management.commanding import SpokenCommand, add_database, reported
 from synchro.requests import everything_since, missing_before, write_request
