@@ -35,6 +35,7 @@ def _settings_messages() -> Iterator[CheckMessage]:
         ("synchro.E004", conf.skip_fields),
         ("synchro.E005", conf.natural_keys),
         ("synchro.E006", conf.apply_modes),
+        ("synchro.E030", registry.accepted),
     )
     for ident, read in readers:
         try:

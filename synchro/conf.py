@@ -153,6 +153,24 @@ def apply_modes() -> Mapping[str, ApplyMode]:
     return entries
 
 
+def accept() -> Mapping[str, Sequence[Any]] | None:
+    """``SYNCHRO_ACCEPT``: node name → what its changes may be about, written as ``SYNCHRO_MODELS``; ``"*"`` for others.
+
+    None where the setting is absent: everything that is tracked is accepted from everybody.
+    """
+    value = _setting("SYNCHRO_ACCEPT", None)
+    if value is None:
+        return None
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
+        message = f"SYNCHRO_ACCEPT is {value!r}: write a mapping of node names to apps and models."
+        raise ImproperlyConfigured(message)
+    for name, entries in value.items():
+        if not isinstance(entries, (tuple, list, set, frozenset)):
+            message = f"SYNCHRO_ACCEPT has {entries!r} for {name!r}: write a list, as in SYNCHRO_MODELS."
+            raise ImproperlyConfigured(message)
+    return {name: tuple(entries) for name, entries in value.items()}
+
+
 def allow_reset() -> bool:
     """``SYNCHRO_ALLOW_RESET``: whether the admin view offers the reset button (default: yes)."""
     return bool(_setting("SYNCHRO_ALLOW_RESET", True))

@@ -49,7 +49,7 @@ class Planner:
         self._using = using
         self._specs: dict[tuple[str, int], ModelSpec | str] = {}
         self._promised: frozenset[tuple[str, str]] = frozenset()
-        self._needed = {spec.model for spec in _pointed_to()}
+        self._needed = registry.reachable(registry.tracked())
         self._pending = pending
         self._lock = lock
         self.forget()
@@ -143,6 +143,8 @@ class Planner:
             if record.action == Action.SAME and found.model in self._needed:
                 return found
             raise HoldError(f"{record.model} is not tracked here: SYNCHRO_MODELS does not name it")
+        if isinstance(record, Change) and not registry.accepts(change.stamp.node, found.model):
+            raise HoldError(f"{record.model} is not accepted from {change.stamp.node}: SYNCHRO_ACCEPT does not name it")
         return found
 
     @staticmethod
@@ -200,6 +202,8 @@ class Planner:
         record = change.record
         if spec.model not in self._needed or self.outlook.by_id(spec, record.id) is not None:
             return
+        if not registry.accepts_object(change.stamp.node, spec.model):
+            return  # what points to it is not accepted either
         slot = self.outlook.by_key(spec, frozen(record.key), record.id)
         if slot is not None:
             attach(plan, self.outlook, slot, spec, record.id)
@@ -375,18 +379,6 @@ class Planner:
             plan.details.append(("deleted", record.model, record.id))
             slot.rows.clear()
         stamp(plan, slot, spec, change, number, deleted=True, local=local)
-
-
-def _pointed_to() -> set[ModelSpec]:
-    """The models that records of tracked models may point to, directly or through each other."""
-    found: set[ModelSpec] = set()
-    waiting = [registry.spec(model) for model in registry.tracked()]
-    while waiting:
-        spec = waiting.pop()
-        if spec not in found:
-            found.add(spec)
-            waiting += [registry.spec(f.related_model) for f in (*spec.relations.values(), *spec.links.values())]
-    return found
 
 
 def _respelled(spec: ModelSpec, name: str, mine: Any, given: Any) -> bool:

@@ -82,14 +82,8 @@ def model_info(spec: ModelSpec) -> ModelInfo:
 
 def mentioned_models(labels: Iterable[str]) -> set[ModelSpec]:
     """The installed models among *labels*, and every model that their records may mention."""
-    found: set[ModelSpec] = set()
-    waiting = [registry.spec(model) for label in labels if (model := registry.by_label(label)) is not None]
-    while waiting:
-        spec = waiting.pop()
-        if spec not in found:
-            found.add(spec)
-            waiting += [registry.spec(f.related_model) for f in (*spec.relations.values(), *spec.links.values())]
-    return found
+    named = frozenset(model for label in labels if (model := registry.by_label(label)) is not None)
+    return set(map(registry.spec, registry.reachable(named)))
 
 
 class Translator:

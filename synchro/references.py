@@ -84,7 +84,7 @@ def pin_births(ident: str, using: str) -> None:
     That is every row that a record may name, whether it was ever logged or not, and every object that was logged and
     is gone.
     """
-    for model in sorted(_nameable(), key=lambda each: each._meta.label_lower):
+    for model in sorted(registry.reachable(registry.tracked()), key=lambda each: each._meta.label_lower):
         if tables.exists(model, using):
             label = registry.spec(model).identity_label
             for part in by_chunk(tables.rows(model, using), "pk"):
@@ -118,21 +118,6 @@ def pin_newborn(node: Node, using: str) -> None:
                 pin(
                     node.ident, registry.spec(model).identity_label if model is not None else root, sorted(texts), using
                 )
-
-
-def _nameable() -> set[type[Model]]:
-    """The tracked models, and those that their records may point to, directly or through each other."""
-    found: set[type[Model]] = set()
-    waiting = list(registry.tracked())
-    while waiting:
-        model = waiting.pop()
-        if model not in found:
-            found.add(model)
-            spec = registry.spec(model)
-            waiting += [
-                registry.spec(field.related_model).model for field in (*spec.relations.values(), *spec.links.values())
-            ]
-    return found
 
 
 def by_chunk(rows: QuerySet[Any], *names: str) -> Iterator[list[tuple[Any, ...]]]:

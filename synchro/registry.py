@@ -151,13 +151,13 @@ def stays_here(model_spec: ModelSpec) -> frozenset[str]:
 # --- what is tracked --------------------------------------------------------------------------------------------------
 
 
-def app_config(name: str) -> AppConfig:
+def app_config(name: str, setting: str = "SYNCHRO_MODELS") -> AppConfig:
     """The installed app called *name*: its label, or its dotted name (both are tried, letter case does not matter)."""
     lowered = name.lower()
     for config in apps.get_app_configs():
         if lowered in (config.label.lower(), config.name.lower()):
             return config
-    message = f"SYNCHRO_MODELS names the app {name!r}, which is not in INSTALLED_APPS."
+    message = f"{setting} names the app {name!r}, which is not in INSTALLED_APPS."
     raise ImproperlyConfigured(message)
 
 
@@ -169,21 +169,21 @@ def _app_models(config: AppConfig) -> Iterator[ModelClass]:
             yield model
 
 
-def _entry_models(entry: Any) -> Iterator[ModelClass]:
+def _entry_models(entry: Any, setting: str = "SYNCHRO_MODELS") -> Iterator[ModelClass]:
     if isinstance(entry, str):
-        yield from _app_models(app_config(entry))
+        yield from _app_models(app_config(entry, setting))
         return
     if not isinstance(entry, (tuple, list)) or not entry or not all(isinstance(part, str) for part in entry):
-        message = f"SYNCHRO_MODELS has {entry!r}: write an app, or a tuple of an app and its models."
+        message = f"{setting} has {entry!r}: write an app, or a tuple of an app and its models."
         raise ImproperlyConfigured(message)
-    config = app_config(entry[0])
+    config = app_config(entry[0], setting)
     if len(entry) == 1:
         yield from _app_models(config)
     for name in entry[1:]:
         try:
             yield _concrete(config.get_model(name))
         except LookupError as error:
-            message = f"SYNCHRO_MODELS names the model {name!r}, which the app {config.label!r} does not have."
+            message = f"{setting} names the model {name!r}, which the app {config.label!r} does not have."
             raise ImproperlyConfigured(message) from error
 
 
@@ -203,6 +203,49 @@ def tracked_labels() -> frozenset[str]:
 def is_tracked(model: ModelClass) -> bool:
     """Whether *model*, or the concrete model of a proxy, is tracked."""
     return _concrete(model) in tracked()
+
+
+@lru_cache(maxsize=1)
+def accepted() -> Mapping[str, frozenset[ModelClass]] | None:
+    """``SYNCHRO_ACCEPT`` as concrete models, None where it is absent. Raises ``ImproperlyConfigured``."""
+    wanted = conf.accept()
+    if wanted is None:
+        return None
+    return {
+        name: frozenset(model for entry in entries for model in _entry_models(entry, "SYNCHRO_ACCEPT"))
+        for name, entries in wanted.items()
+    }
+
+
+def accepts(node: str, model: ModelClass) -> bool:
+    """Whether a change of *model* that *node* (its id) made may be applied here, as far as ``SYNCHRO_ACCEPT`` says."""
+    allowed = accepted()
+    if allowed is None:
+        return True
+    return _concrete(model) in _allowed(node, allowed)
+
+
+def accepts_object(node: str, model: ModelClass) -> bool:
+    """The same for a row that is not tracked: whether something points to it that *node* may send."""
+    allowed = accepted()
+    return allowed is None or _concrete(model) in reachable(_allowed(node, allowed))
+
+
+def _allowed(node: str, allowed: Mapping[str, frozenset[ModelClass]]) -> frozenset[ModelClass]:
+    return allowed.get(node.rpartition("-")[0], allowed.get("*", frozenset()))
+
+
+@cache
+def reachable(models_: frozenset[ModelClass]) -> frozenset[ModelClass]:
+    """*models_*, and those that their records may point to, directly or through each other."""
+    found: set[ModelClass] = set()
+    waiting = list(models_)
+    while waiting:
+        model = _concrete(waiting.pop())
+        if model not in found:
+            found.add(model)
+            waiting += [f.related_model for f in (*spec(model).relations.values(), *spec(model).links.values())]
+    return frozenset(found)
 
 
 @lru_cache(maxsize=1)
@@ -266,5 +309,16 @@ def by_label(label: str) -> ModelClass | None:
 
 def clear_caches() -> None:
     """Forget what was read from the settings; called when they change (in tests)."""
-    for cached in (spec, tracked, tracked_labels, written, descendants, tracked_links, intermediaries, _nulled):
+    for cached in (
+        spec,
+        tracked,
+        tracked_labels,
+        accepted,
+        reachable,
+        written,
+        descendants,
+        tracked_links,
+        intermediaries,
+        _nulled,
+    ):
         cached.cache_clear()
