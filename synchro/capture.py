@@ -97,6 +97,8 @@ def _receivers() -> Iterator[tuple[ModelSignal, ModelClass, _Receiver, str]]:
         if registry.nulled_by(model):
             yield signals.pre_delete, model, deletions.before_nulling, "synchro-null"
             yield signals.post_delete, model, deletions.after_nulling, "synchro-null"
+        if registry.linked_by(model):
+            yield signals.pre_delete, model, links.target_dies, "synchro-links"
     for through in [*registry.tracked_links(), *registry.intermediaries()]:
         yield signals.m2m_changed, through, links.links_changed, "synchro"
 

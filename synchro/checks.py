@@ -10,7 +10,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's name
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
-from django.db import connections, models
+from django.db import DEFAULT_DB_ALIAS, connections, models
 
 from synchro import conf, naturalkeys, registry
 from synchro.models import LABEL_LENGTH, PK_LENGTH
@@ -51,6 +51,12 @@ def _settings_messages() -> Iterator[CheckMessage]:
     remote = getattr(settings, "SYNCHRO_REMOTE", None)
     if remote is not None and remote not in connections:
         yield Error(f"SYNCHRO_REMOTE is {remote!r}, but DATABASES has no such alias.", id="synchro.E007")
+    if remote == DEFAULT_DB_ALIAS:
+        yield Error(
+            f"SYNCHRO_REMOTE is {remote!r}, the database that this deployment works on itself.",
+            hint="Name the other database, or None.",
+            id="synchro.E031",
+        )
     if not getattr(settings, "SYNCHRO_MODELS", None):
         yield Warning("SYNCHRO_MODELS is empty: nothing is tracked.", id="synchro.W002")
     if not apps.is_installed("dbsettings"):
@@ -120,6 +126,38 @@ def _of_model(model: type[models.Model]) -> Iterator[CheckMessage]:
         except FieldDoesNotExist:
             if not any(field.attname == name for field in options.concrete_fields):
                 yield Error(f"{options.label} has no field {name!r} to skip.", obj=model, id="synchro.E012")
+    yield from _skipped_in_vain(model)
+
+
+def _skipped_in_vain(model: type[models.Model]) -> Iterator[CheckMessage]:
+    """Fields without which no object arrives as itself."""
+    spec = registry.spec(model)
+    key = {path.partition("__")[0] for path in naturalkeys.key_paths(model) or ()}
+    for field in model._meta.concrete_fields:
+        if not spec.skipped & {field.name, field.attname}:
+            continue
+        where = f"{model._meta.label} skips {field.name!r}"
+        if field.primary_key or field.name in key:
+            yield Warning(
+                f"{where}, which tells its objects apart.",
+                hint="Without it other deployments cannot recognise them: let it travel.",
+                obj=model,
+                id="synchro.W031",
+            )
+        elif not field.null and field.remote_field is not None and not field.has_default():
+            yield Warning(
+                f"{where}, which each of its objects needs and which has no default.",
+                hint="New objects cannot be created elsewhere: give it a default, allow NULL, or let it travel.",
+                obj=model,
+                id="synchro.W032",
+            )
+        elif field.unique and not field.null:
+            yield Warning(
+                f"{where}, which is unique.",
+                hint="New objects all get its default elsewhere, only one can have it: allow NULL, or let it travel.",
+                obj=model,
+                id="synchro.W033",
+            )
 
 
 def _natural_keys() -> Iterator[CheckMessage]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import time
 import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -14,7 +16,17 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Max
 from django.utils import timezone
 
-from changelog_format import BundleError, BundleWriter, Change, Header, ModelInfo, NodeInfo, Position, Trailer
+from changelog_format import (
+    BundleError,
+    BundleWriter,
+    Change,
+    Header,
+    ModelInfo,
+    NodeInfo,
+    Position,
+    Trailer,
+    open_bundle,
+)
 from changelog_format.dates import format_date, parse_date
 from synchro import changelog, nodes, portable, registry, serialize
 from synchro.errors import ExportError
@@ -26,6 +38,7 @@ from synchro.signals import announce, bundle_exported
 
 DEFAULT_DESTINATION = "default"
 SUFFIX = ".jsonl.zst"
+LEFTOVER_SECONDS = 3600
 FORGOTTEN = "unknown"
 """The type, in a header, of a field that its model does not have any more."""
 UNMARKED = "Nothing was marked as exported."
@@ -134,6 +147,8 @@ def write(
             f"{path or '-'} could not be written: {error.strerror or error}.",
             hint="Nothing was marked as exported: run the command again when there is room and permission.",
         ) from error
+    if path is not None:
+        _sweep(path.parent, node)
     report = ExportReport(
         bundle=header.bundle,
         file=str(path) if path is not None else "-",
@@ -207,6 +222,8 @@ def _destination(node: Node, name: str, using: str) -> Destination:
     limit = Destination._meta.get_field("name").max_length or 0
     if not name or len(name) > limit:
         raise ExportError(f"A destination's name has 1 to {limit} characters, not {len(name)}.")
+    if not name.isprintable() or name != name.strip():
+        raise ExportError(f"{name!r} is no name for a destination: use letters and other visible characters.")
     destination = Destination.objects.using(using).filter(log=node, name=name).first()
     return destination or Destination(log=node, name=name, seq=node.reset_seq)
 
@@ -224,7 +241,32 @@ def _path(target: str | Path | BinaryIO | None, node: Node, start: int, end: int
     if not isinstance(target, (str, Path)):
         return None
     path = Path(target)
-    return path / f"{node.ident}-{start + 1:06d}-{end:06d}{SUFFIX}" if path.is_dir() else path
+    if path.is_dir():
+        path /= f"{node.ident}-{start + 1:06d}-{end:06d}{SUFFIX}"
+    if path.is_file() and path.stat().st_size and not _is_range(path, node, start, end):
+        raise ExportError(
+            f"{path} exists, and is another bundle or something else.",
+            hint="Nothing was overwritten. Move it away, or name another file.",
+        )
+    return path
+
+
+def _is_range(path: Path, node: Node, start: int, end: int) -> bool:
+    """Whether the file at *path* is a bundle of the same range: an export that was repeated may take its place."""
+    try:
+        with open_bundle(path) as reader:
+            header = reader.header
+    except BundleError:
+        return False
+    return (header.node.id, header.start.seq, header.end.seq) == (node.ident, start, end)
+
+
+def _sweep(folder: Path, node: Node) -> None:
+    """Remove what exports that were killed left in *folder*; another one may be at work there, so only what is old."""
+    for left in folder.glob(f".{node.ident}-*{SUFFIX}.*.tmp"):
+        with contextlib.suppress(OSError):  # somebody else's file, or a medium that is full of errors
+            if time.time() - left.stat().st_mtime > LEFTOVER_SECONDS:
+                left.unlink()
 
 
 def _log(node: Node, start: int, end: int, using: str) -> Iterator[list[LogRow]]:

@@ -46,6 +46,16 @@ def row_saved(field: models.ManyToManyField[Any, Any], row: models.Model, using:
     _log(field, [(getattr(row, source.attname), getattr(row, target.attname))], Action.LINK, using)
 
 
+def target_dies(sender: ModelClass, instance: models.Model, using: str, **_kwargs: Any) -> None:
+    """Receiver of ``pre_delete`` of models that are not tracked and that tracked links point to.
+
+    The links go with the row and no signal tells of it; the deletion itself is not logged, so the links have to be.
+    """
+    if changelog.logs(using):
+        for field in registry.linked_by(sender):
+            _log(field, _present(field, instance, reverse=True, others=None, using=using), Action.UNLINK, using)
+
+
 def canonical_pair(field: models.ManyToManyField[Any, Any], pair: Pair) -> Pair:
     """A symmetrical link is two rows and one fact: it is named from the side whose key sorts first."""
     first, second = pair

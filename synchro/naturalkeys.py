@@ -170,8 +170,10 @@ def _build_spec(model: Model) -> KeySpec:
     except _UnusableError as error:
         return KeySpec(reason=str(error))
     except _OpaqueError:
-        if callable(getattr(model, "natural_key", None)) and _looks_up(model):
+        if not _setting(model)[0] and callable(getattr(model, "natural_key", None)) and _looks_up(model):
             return KeySpec(opaque=True)
+        if _setting(model)[0]:
+            return KeySpec(reason=f"{model._meta.label}: its key leads back to itself, or to one that is computed")
         return KeySpec(reason=f"{model._meta.label} has no natural_key() and get_by_natural_key() to go by")
     return KeySpec(paths=tuple(_by_name(model, path) for path in paths), leaves=leaves)
 

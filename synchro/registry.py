@@ -268,6 +268,20 @@ def tracked_links() -> Mapping[ModelClass, models.ManyToManyField[Any, Any]]:
 
 
 @lru_cache(maxsize=1)
+def _linked() -> Mapping[ModelClass, list[models.ManyToManyField[Any, Any]]]:
+    found: dict[ModelClass, list[models.ManyToManyField[Any, Any]]] = {}
+    for field in tracked_links().values():
+        if not is_tracked(field.related_model):
+            found.setdefault(_concrete(field.related_model), []).append(field)
+    return found
+
+
+def linked_by(target: ModelClass) -> Sequence[models.ManyToManyField[Any, Any]]:
+    """The tracked m2m fields whose links go with a row of *target*, which is not tracked itself."""
+    return _linked().get(_concrete(target), ())
+
+
+@lru_cache(maxsize=1)
 def intermediaries() -> Mapping[ModelClass, models.ManyToManyField[Any, Any]]:
     """Tracked through model of the project's own → its m2m field: rows that ``add()`` makes without a signal."""
     found = {}
@@ -320,5 +334,6 @@ def clear_caches() -> None:
         tracked_links,
         intermediaries,
         _nulled,
+        _linked,
     ):
         cached.cache_clear()

@@ -333,3 +333,30 @@ def test_the_checks_are_what_a_wrong_project_sees(tmp_path):
     assert "(synchro.E001) SYNCHRO_MODELS names the app 'nosuch'" in ended.stderr
     assert "(synchro.E002) SYNCHRO_NODE is 'a b'" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("skipped", "ident"),
+    [
+        ({"shop.tag": ["name"]}, "synchro.W031"),
+        ({"shop.city": ["country"]}, "synchro.W031"),
+        ({"shop.parcel": ["code"]}, "synchro.W031"),
+        ({"shop.membership": ["club"]}, "synchro.W032"),
+        ({"shop.car": ["plate"]}, "synchro.W033"),
+    ],
+)
+def test_a_field_that_is_skipped_in_vain(skipped, ident):
+    with override_settings(SYNCHRO_SKIP_FIELDS=skipped):
+        assert ident in found()
+    assert ident not in found()
+
+
+def test_e013_says_why_a_key_that_leads_back_to_itself_is_none():
+    with override_settings(SYNCHRO_NATURAL_KEYS={"shop.person": ["name", "boss"]}):
+        (message,) = [each for each in run_checks() if each.id == "synchro.E013"]
+    assert message.msg == "SYNCHRO_NATURAL_KEYS: shop.Person: its key leads back to itself, or to one that is computed."
+
+
+def test_e031_remote_is_this_deployments_own_database():
+    with override_settings(SYNCHRO_REMOTE="default"):
+        assert "synchro.E031" in found()

@@ -2,6 +2,7 @@
 
 import io
 import itertools
+import os
 from pathlib import Path
 from unittest import mock
 
@@ -54,6 +55,48 @@ def test_without_a_target_the_file_is_in_the_current_folder(tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     Tag.objects.create(name="a")
     assert (tmp_path / export_bundle().file).exists()
+
+
+def test_another_file_is_not_overwritten_and_the_same_range_is(tmp_path):
+    Tag.objects.create(name="a")
+    Tag.objects.create(name="b")
+    path = tmp_path / "changes.jsonl.zst"
+    export_bundle(path)
+    before = path.read_bytes()
+    export_bundle(path, since=0)
+    assert path.read_bytes() == before
+    for options in ({"since": 0, "until": 1}, {"to": "hq", "since": 1}):
+        with pytest.raises(ExportError, match="exists, and is another bundle"):
+            export_bundle(path, **options)
+    other = tmp_path / "letter.txt"
+    other.write_text("not a bundle")
+    with pytest.raises(ExportError, match="or something else"):
+        export_bundle(other, to="hq")
+    assert (path.read_bytes(), other.read_text(), position("hq")) == (before, "not a bundle", 0)
+    empty = tmp_path / "empty"
+    empty.touch()  # as mktemp makes it
+    assert export_bundle(empty, to="hq").to_seq == 2
+
+
+def test_what_a_killed_export_left_is_swept_away_once_it_is_old(tmp_path):
+    Tag.objects.create(name="a")
+    node = export_bundle(tmp_path, since=0).node
+    old, young, foreign = (
+        tmp_path / f".{name}-000001-000009.jsonl.zst.0123456789ab.tmp" for name in (node, f"{node}-2", "hq-11aa22bb")
+    )
+    for path in (old, young, foreign):
+        path.write_bytes(b"half")
+    for path in (old, foreign):
+        os.utime(path, (1, 1))
+    export_bundle(tmp_path, since=0)
+    assert (old.exists(), young.exists(), foreign.exists()) == (False, True, True)
+
+
+@pytest.mark.parametrize("name", ["../x\n", " hq", "\x1b[31m"])
+def test_names_of_destinations_that_nobody_could_read(name):
+    Tag.objects.create(name="a")
+    with pytest.raises(ExportError, match="is no name for a destination"):
+        export_bundle(io.BytesIO(), to=name)
 
 
 def test_each_destination_has_a_position_of_its_own():
@@ -171,12 +214,14 @@ def test_l2_a_folder_that_is_not_there_is_named(tmp_path):
 def test_l2_an_existing_file_is_replaced_whole_or_kept(tmp_path):
     Tag.objects.create(name="a")
     target = tmp_path / "bundle.zst"
-    target.write_bytes(b"precious")
-    with mock.patch("os.replace", side_effect=OSError(5, "Input/output error")), pytest.raises(ExportError):
-        export_bundle(target)
-    assert target.read_bytes() == b"precious"
-    assert left_behind(tmp_path) == ["bundle.zst"]
     export_bundle(target)
+    precious = target.read_bytes()
+    with mock.patch("os.replace", side_effect=OSError(5, "Input/output error")), pytest.raises(ExportError):
+        export_bundle(target, since=0, level=19)
+    assert target.read_bytes() == precious
+    assert left_behind(tmp_path) == ["bundle.zst"]
+    export_bundle(target, since=0, level=19)
+    assert target.read_bytes() != precious
     assert verify(target).records == 1
 
 

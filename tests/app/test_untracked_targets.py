@@ -45,3 +45,16 @@ def test_a_multi_table_child_that_was_never_logged_comes_whole(tmp_path):
     restaurant.save()
     carry(tmp_path, "default", "hq")
     assert Restaurant.objects.using("hq").get().stars == 2
+
+
+def test_the_links_of_a_row_that_is_not_tracked_go_with_it_everywhere(settings, tmp_path):
+    settings.SYNCHRO_MODELS = [("shop", "person")]
+    person, tag = Person.objects.create(name="p"), Tag.objects.create(name="t")
+    person.tags.add(tag, Tag.objects.create(name="stays"))
+    carry(tmp_path, "default", "hq")
+    Tag.objects.filter(name="t").delete()
+    carry(tmp_path, "default", "hq")
+    assert [tag.name for tag in Person.objects.using("hq").get().tags.all()] == ["stays"]
+    assert (
+        Tag.objects.using("hq").filter(name="t").exists()
+    )  # as with foreign keys: the row itself is nobody's to delete

@@ -55,6 +55,7 @@ class Command(SpokenCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         sources = [sys.stdin.buffer if name == "-" else name for name in options["bundles"]]
+        taken = 0
         with reported(
             options["database"], interrupted="Interrupted. The bundle at hand was not taken; import it again."
         ):
@@ -71,6 +72,11 @@ class Command(SpokenCommand):
                     self.stdout.write(orjson.dumps(report.as_dict()).decode())
                 else:
                     self._tell(report, verbosity=options["verbosity"])
+                taken += 1
+            if options["dry_run"] and taken > 1 and not options["json"]:
+                self.stdout.write(
+                    "Each was planned for the database as it is: what one of them brings, the next does not find here."
+                )
 
     def _tell(self, report: ImportReport, *, verbosity: int) -> None:
         if report.new_id is not None:
