@@ -49,9 +49,10 @@ class OwnChanges:
 
     def of(self, ident: str) -> Iterator[list[tuple[int, int]]]:
         """The ``(position, date)`` pairs of the node *ident*, by the chunk."""
-        positions, dates = self.found.get(ident, ((), ()))
-        pairs = list(zip(positions, dates, strict=True))
-        yield from map(list, serialize.chunks(pairs))
+        positions, dates = self.found.get(ident, (array("q"), array("q")))
+        for begin in range(0, len(positions), serialize.CHUNK):
+            part = slice(begin, begin + serialize.CHUNK)
+            yield list(zip(positions[part], dates[part], strict=True))
 
 
 @dataclass(frozen=True, slots=True)

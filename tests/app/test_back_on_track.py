@@ -1,6 +1,8 @@
 """Files that are lost, late, too large for the stick, or meant for somebody else."""
 
+import os
 import random
+import stat
 from pathlib import Path
 from unittest import mock
 
@@ -9,7 +11,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from changelog_format import verify
-from synchro import export_bundle, import_bundle, import_bundles
+from synchro import DisableSynchroLog, export_bundle, import_bundle, import_bundles, nodes, reset_synchro
 from synchro.errors import DestinationError, ExportError, ForkError, GapError, RequestError
 from synchro.exporting import prepare
 from synchro.models import Destination, Node
@@ -333,3 +335,76 @@ def test_there_is_nothing_to_prepare_where_nothing_is_new():
     tags("a")
     carry()
     assert prepare(to="hq", since=None, until=None, overlap=3, using="default") is None
+
+
+# --- what is known, and what is said ----------------------------------------------------------------------------------
+
+
+def test_what_is_known_stays_known_after_a_reset():
+    tags("a", "b")
+    data, _ = write(to="hq")
+    take(data)
+    reset_synchro("hq")
+    at(Tag).filter(name="a").delete()
+    with unchanged():
+        assert brought(take(data, dry_run=True)) == {"already_known": 2}
+    assert brought(take(data)) == {"already_known": 2}
+    assert names() == {"b"}
+
+
+def test_l4_status_says_why_there_is_nothing_to_export(settings, capsys):
+    def told():
+        call_command("synchro_status")
+        return capsys.readouterr().out
+
+    assert "Nothing was logged so far" in told()
+    tags("a")
+    assert "1 pending" in told()
+    carry()
+    assert "hq: exported up to 1, 0 waiting" in told()
+    with DisableSynchroLog():
+        assert "switched off" in told()
+    settings.SYNCHRO_MODELS = ()
+    assert "SYNCHRO_MODELS is empty" in told()
+
+
+def test_l2_the_position_moves_only_when_file_and_folder_are_durable(tmp_path):
+    tags("a")
+    done = []
+    real = {"fsync": os.fsync, "replace": Path.replace, "lock": nodes.lock_own}
+
+    def fsync(descriptor):
+        done.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file")
+        real["fsync"](descriptor)
+
+    def replace(path, target):
+        done.append("rename")
+        return real["replace"](path, target)
+
+    def lock_own(using):
+        done.append("position")
+        return real["lock"](using)
+
+    with (
+        mock.patch("os.fsync", fsync),
+        mock.patch.object(Path, "replace", replace),
+        mock.patch("synchro.exporting.nodes.lock_own", lock_own),
+    ):
+        export_bundle(tmp_path, to="hq")
+    assert done[-4:] == ["file", "rename", "folder", "position"]
+
+
+@pytest.mark.parametrize("step", ["os.fsync", "pathlib.Path.replace", "synchro.exporting._record"])
+def test_l2_a_crash_at_any_step_leaves_the_position_and_the_next_export_repeats_the_range(step, tmp_path):
+    tags("a")
+    with mock.patch(step, side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        export_bundle(tmp_path, to="hq")
+    assert not Destination.objects.exists()
+    left = list(tmp_path.iterdir())
+    assert all(verify(file).records == 1 for file in left)
+    for file in left:
+        import_bundle(file, using="hq")
+    report = export_bundle(tmp_path, to="hq")
+    assert (report.from_seq, report.to_seq) == (0, 1)
+    import_bundle(report.file, using="hq")
+    assert names() == {"a"}
