@@ -71,17 +71,17 @@ def prune(
         node = nodes.lock_own(using)
         holders = _holders(node, ignore, using)
         upto = _horizon(node, holders, before, using)
-        total, doomed = _superseded(node, upto, before, using)
         if upto > node.pruned_seq and not dry_run:
             # First of all: from here on nobody gets a range that has holes.
             node.pruned_date = _date_at(node, upto, using)
             node.pruned_seq = upto
             node.save(using=using, update_fields=["pruned_seq", "pruned_date"])
+    # Without the lock, for it takes a while: what is superseded now stays so.
+    total, doomed = _superseded(node, upto, before, using)
     if not dry_run:
         for part in serialize.chunks(doomed):
             with transaction.atomic(using=using, durable=True):
                 nodes.lock_own(using)
-                # An import may have gone back to one of them meanwhile.
                 gone = ChangeLog.objects.using(using).filter(pk__in=list(_dispensable(part, using)))
                 gone._raw_delete(using)  # noqa: SLF001  delete() would load them all, to look for what is held
     return PruneReport(

@@ -41,7 +41,7 @@ def exported(using):
 def taken(data, using):
     from synchro import import_bundle
 
-    return import_bundle(io.BytesIO(data), using=using)
+    return import_bundle(io.BytesIO(data), any_destination=True, using=using)
 
 
 def histories():
