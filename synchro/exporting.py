@@ -113,6 +113,8 @@ def prepare(*, to: str, since: int | None, until: int | None, overlap: int, usin
         raise ExportError(f"There is no position {start}: the log of {node.ident} ends at {node.seq}.")
     if since is not None and until is not None and since >= until:
         raise ExportError(f"There is nothing after position {since} up to {until}.")
+    if overlap < 0:
+        raise ExportError(f"An overlap of {overlap} ranges: it repeats some, or none with 0.")
     if overlap and (since is not None or until is not None):
         raise ExportError("An overlap repeats previous ranges; --since and --until name a range of their own.")
     if start >= end:

@@ -110,10 +110,9 @@ def go_on(old: Node, found: Parting, using: str) -> Node:
     name = conf.node_name(using)
     resend = _unsent(old, found.common, using)
     common_date = _date_at(old, found.common, using)
-    acked_to_none = Node.objects.using(using)
     old.own, old.current, old.taken_seq, old.taken_date = False, None, found.common, common_date
     old.save(using=using)
-    acked_to_none.update(acked_seq=0)
+    Node.objects.using(using).update(acked_seq=0)  # what others have is of the old log
     new = Node.objects.using(using).create(
         ident=nodes.new_ident(name), name=name, own=True, current=True, clock=old.clock
     )

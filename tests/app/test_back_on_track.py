@@ -189,6 +189,8 @@ def test_an_overlap_is_of_a_destination_not_of_a_range_given_by_hand():
     tags("a")
     with pytest.raises(ExportError, match="name a range of their own"):
         write(since=0, overlap=1)
+    with pytest.raises(ExportError, match="An overlap of -1"):
+        write(overlap=-1)
 
 
 # --- a maximum size ---------------------------------------------------------------------------------------------------
