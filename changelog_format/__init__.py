@@ -8,9 +8,9 @@
             ...
 
 A map: `errors` and `limits`; `dates`, `names` and `values` are the forms of single values, `forms` their checks;
-`header` and `records` are the lines as dataclasses, `jsonl` their text, `rules` what holds between them; `container` is
-the zstd frames; `reader` and `writer` put all that together; `archive` looks at a folder of bundles; `__main__` is the
-command line.
+`header`, `records` and `pieces` (contents of files) are the lines as dataclasses, `jsonl` their text, `rules` what
+holds between them; `container` is the zstd frames; `reader` and `writer` put all that together; `archive` looks at a
+folder of bundles; `__main__` is the command line.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from .errors import (
 from .header import SUPPORTED_FEATURES, VERSION, Header, ModelInfo, NodeInfo, Position
 from .limits import Limits
 from .reader import BundleReader, Summary, open_bundle, verify
-from .records import Change, ObjectRecord, Origin, Target, Trailer
+from .records import Change, FilePiece, FileRef, ObjectRecord, Origin, Target, Trailer
 from .values import JSON_NULL, JSONNull, Range, ValueFormError, decode_value, encode_value
 from .writer import BundleWriter
 
@@ -49,6 +49,8 @@ __all__ = [
     "Change",
     "ContainerError",
     "DigestError",
+    "FilePiece",
+    "FileRef",
     "Header",
     "JSONNull",
     "LimitError",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,6 +24,7 @@ from .forms import (
     shown,
     split_extra,
 )
+from .limits import INT64_MAX
 from .names import is_bundle_id, is_digest
 
 if TYPE_CHECKING:
@@ -33,8 +35,8 @@ __all__ = ["FORMAT", "MODES", "SUPPORTED_FEATURES", "VERSION", "Header", "ModelI
 FORMAT = "synchro-changelog"
 VERSION = 1
 MODES = ("history", "squash", "snapshot")
-# Names that may stand in `requires`. Version 1 has none.
-SUPPORTED_FEATURES: frozenset[str] = frozenset()
+# Names that may stand in `requires`.
+SUPPORTED_FEATURES: frozenset[str] = frozenset({"files"})
 _FEATURES_NAMED = 8  # in an error text; there will hardly be more
 
 _KEYS = frozenset(
@@ -43,7 +45,8 @@ _KEYS = frozenset(
         "previous", "requires", "models",
     }
 )  # fmt: skip
-_MODEL_KEYS = frozenset({"version", "key", "fields", "skipped", "relations", "links"})
+_MODEL_KEYS = frozenset({"version", "key", "fields", "skipped", "relations", "links", "versions"})
+_MODEL_VERSION_NAME = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _NODE_KEYS = frozenset({"id", "name"})
 _POSITION_KEYS = frozenset({"seq", "date"})
 _RANGE_KEYS = frozenset({"from", "to"})
@@ -97,7 +100,8 @@ class ModelInfo:
 
     `fields`: field name to type name. `relations`: foreign key to the label of its target's model. `links`:
     many-to-many field to the label of its target's model. `key`: the field names of the natural key, None without
-    one. `skipped`: fields that are not carried.
+    one. `skipped`: fields that are not carried. `versions`: by number, the other versions of the model in which records
+    of the bundle are.
     """
 
     version: int = 1
@@ -106,11 +110,12 @@ class ModelInfo:
     skipped: tuple[str, ...] = ()
     relations: Mapping[str, str] = field(default_factory=dict)
     links: Mapping[str, str] = field(default_factory=dict)
+    versions: Mapping[int, ModelInfo] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object as it stands in the header, keys in their fixed order."""
-        data = {
+        data: dict[str, Any] = {
             "version": self.version,
             "key": None if self.key is None else list(self.key),
             "fields": dict(self.fields),
@@ -118,6 +123,10 @@ class ModelInfo:
             "relations": dict(self.relations),
             "links": dict(self.links),
         }
+        if self.versions:
+            data["versions"] = {
+                str(number): _without_version(self.versions[number]) for number in sorted(self.versions)
+            }
         return add_extra(data, self.extra, _MODEL_KEYS)
 
     @classmethod
@@ -125,6 +134,7 @@ class ModelInfo:
         """Read one model's information; `key` names it in errors. Raises RecordError."""
         values = check_object(key, data)
         version = check_integer(f"{key}.version", require(values, "version", key), 1)
+        versions = _check_versions(key, values, version) if "versions" in values else {}
         names = require(values, "key", key)
         if names is not None:
             check_names(f"{key}.key", names)
@@ -151,8 +161,29 @@ class ModelInfo:
             skipped=tuple(skipped),
             relations=targets["relations"],
             links=targets["links"],
+            versions=versions,
             extra=split_extra(values, _MODEL_KEYS),
         )
+
+
+def _without_version(info: ModelInfo) -> dict[str, Any]:
+    data = info.to_dict()
+    del data["version"]
+    return data
+
+
+def _check_versions(key: str, values: Mapping[str, Any], version: int) -> dict[int, ModelInfo]:
+    found = {}
+    for name, data in check_object(f"{key}.versions", values["versions"]).items():
+        if not _MODEL_VERSION_NAME.fullmatch(name) or int(name) == version or int(name) > INT64_MAX:
+            raise RecordError(f"{key}.versions has {shown(name)}, not the number of another version", rule="R65")
+        place = f"{key}.versions.{name}"
+        if not {"version", "versions"}.isdisjoint(check_object(place, data)):
+            raise RecordError(f"{place} has a version within a version", rule="R65")
+        found[int(name)] = ModelInfo.from_dict({**data, "version": int(name)}, place)
+    if not found:
+        raise RecordError(f"{key}.versions is empty", rule="R65")
+    return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

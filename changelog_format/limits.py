@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 __all__ = [
     "BLOCK_SIZE",
+    "CONTENTS",
     "FRAME_BLOCKS",
     "FRAME_SIZE",
     "INT64_MAX",
@@ -14,6 +15,7 @@ __all__ = [
     "LINE_VALUES",
     "MAX_DEPTH",
     "MAX_VALUE_DEPTH",
+    "PIECE_SIZE",
     "Limits",
 ]
 
@@ -28,6 +30,9 @@ FRAME_BLOCKS = 64 * 1024
 # Nesting of arrays and objects in a line, and in one value: four levels are left for the record around it.
 MAX_DEPTH = 100
 MAX_VALUE_DEPTH = 96
+# Of a file's content: bytes in one piece; and contents in a bundle, of which a reader remembers the digests.
+PIECE_SIZE = 1024 * 1024
+CONTENTS = 1_000_000
 INT64_MIN = -(2**63)
 INT64_MAX = 2**63 - 1
 

@@ -23,15 +23,16 @@ from .errors import (
 from .forms import shown
 from .jsonl import parse_line
 from .limits import Limits
-from .records import Change, Header, ObjectRecord, Trailer
+from .records import Change, FilePiece, Header, ObjectRecord, Trailer
 from .rules import BundleRules
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-__all__ = ["BundleReader", "Source", "Summary", "open_bundle", "verify"]
+__all__ = ["BundleReader", "Record", "Source", "Summary", "open_bundle", "verify"]
 
+Record = Change | ObjectRecord | FilePiece
 Source = str | bytes | os.PathLike[str] | os.PathLike[bytes] | BinaryIO
 
 
@@ -40,7 +41,8 @@ class Summary:
     """A bundle that was read to its end and is in order.
 
     `size` is that of the file in bytes, `raw_size` that of its lines. `counts` is by model and action; the action of
-    an object record is ``"object"``.
+    an object record is ``"object"``. `versions` is by model: those in which its records are.
+    `contents` is the number of files' contents, which are in so many `pieces`, `file_bytes` their size in all.
     """
 
     header: Header
@@ -51,6 +53,10 @@ class Summary:
     size: int
     raw_size: int
     counts: Mapping[str, Mapping[str, int]]
+    versions: Mapping[str, tuple[int, ...]]
+    contents: int
+    pieces: int
+    file_bytes: int
 
 
 class BundleReader:
@@ -115,13 +121,13 @@ class BundleReader:
         if self._close:
             self._stream.close()
 
-    def __iter__(self) -> Iterator[Change | ObjectRecord]:
+    def __iter__(self) -> Iterator[Record]:
         """Go on where the last iteration stopped. Raises BundleError, or OSError when reading fails."""
         if self._state in {"closed", "failed"}:
             raise ReaderStateError(f"the reader is {self._state}")
         return self._records
 
-    def _read(self) -> Iterator[Change | ObjectRecord]:
+    def _read(self) -> Iterator[Record]:
         frame: Frame | None = self._first
         del self._first
         try:
@@ -144,7 +150,7 @@ class BundleReader:
         if self._state != "closed":
             self._state = "done"
 
-    def _records_of(self, frame: Frame) -> Iterator[Change | ObjectRecord]:
+    def _records_of(self, frame: Frame) -> Iterator[Record]:
         """Yield the records of one frame; take the trailer when it comes."""
         if self._trailer is not None:
             raise ContainerError("something stands after the trailer's frame", rule="R9", byte=frame.start)
@@ -158,11 +164,13 @@ class BundleReader:
             self.raw_line = line
             data = parse_line(line, values=values)
             kind = data.get("type")
-            record: Change | ObjectRecord
+            record: Record
             if kind == "change":
                 record = Change.from_dict(data)
             elif kind == "object":
                 record = ObjectRecord.from_dict(data)
+            elif kind == "file":
+                record = FilePiece.from_dict(data)
             elif kind == "trailer":
                 self._read_trailer(data, frame, len(lines))
                 continue
@@ -287,11 +295,19 @@ def _open(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> BinaryIO
 def verify(source: Source, *, limits: Limits | None = None) -> Summary:
     """Read a bundle to its end and return what is in it. Raises BundleError and OSError as `open_bundle`."""
     counts: dict[str, dict[str, int]] = {}
+    versions: dict[str, set[int | None]] = {}
+    contents = pieces = file_bytes = 0
     with open_bundle(source, limits=limits) as reader:
         for record in reader:
+            if isinstance(record, FilePiece):
+                contents += not record.at
+                pieces += 1
+                file_bytes += len(record.data)
+                continue
             action = record.action if type(record) is Change else "object"
             of_model = counts.setdefault(record.model, {})
             of_model[action] = of_model.get(action, 0) + 1
+            versions.setdefault(record.model, set()).add(record.version)
         return Summary(
             header=reader.header,
             trailer=reader.trailer,
@@ -301,4 +317,11 @@ def verify(source: Source, *, limits: Limits | None = None) -> Summary:
             size=reader.size,
             raw_size=reader.raw_size,
             counts={model: dict(sorted(actions.items())) for model, actions in sorted(counts.items())},
+            versions={
+                model: tuple(sorted({each or reader.header.models[model].version for each in of_model}))
+                for model, of_model in sorted(versions.items())
+            },
+            contents=contents,
+            pieces=pieces,
+            file_bytes=file_bytes,
         )

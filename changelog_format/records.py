@@ -34,6 +34,7 @@ from .forms import (
 from .header import FORMAT, SUPPORTED_FEATURES, VERSION, Header, ModelInfo, NodeInfo, Position
 from .limits import INT64_MAX
 from .names import is_digest
+from .pieces import FilePiece, FileRef, check_files, check_piece, read_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,6 +45,8 @@ __all__ = [
     "SUPPORTED_FEATURES",
     "VERSION",
     "Change",
+    "FilePiece",
+    "FileRef",
     "Header",
     "ModelInfo",
     "NodeInfo",
@@ -54,17 +57,18 @@ __all__ = [
     "Trailer",
     "check_change",
     "check_object_record",
+    "check_piece",
 ]
 
 ACTIONS = ("add", "change", "delete", "link", "unlink", "same")
 
 _COMMON = frozenset(
     {
-        "type", "seq", "origin", "date", "base", "base_node", "action", "model", "id", "key", "actor", "context",
-        "resolution",
+        "type", "seq", "origin", "date", "base", "base_node", "action", "model", "version", "id", "key", "files",
+        "actor", "context", "resolution",
     }
 )  # fmt: skip
-_OPTIONAL = frozenset({"origin", "base_node", "actor", "context", "resolution"})
+_OPTIONAL = frozenset({"origin", "base_node", "version", "files", "actor", "context", "resolution"})
 _BODY = {
     "add": frozenset({"fields", "refs"}),
     "change": frozenset({"fields", "refs"}),
@@ -78,7 +82,7 @@ _ALL_BODY = frozenset().union(*_BODY.values())
 _ALL_KNOWN = _COMMON | _ALL_BODY
 _ORIGIN_KEYS = frozenset({"node", "seq"})
 _TARGET_KEYS = frozenset({"model", "id", "key"})
-_OBJECT_KEYS = frozenset({"type", "model", "id", "key", "fields", "refs"})
+_OBJECT_KEYS = frozenset({"type", "model", "version", "id", "key", "fields", "refs", "files"})
 _TRAILER_KEYS = frozenset({"type", "records", "sha256", "stored_sha256", "signature"})
 
 
@@ -101,7 +105,10 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
-    """One change of one object. Which of `fields` to `same` are set depends on the action (SPEC R48)."""
+    """One change of one object. Which of `fields` to `same` are set depends on the action (SPEC R48).
+
+    `version` is that of the model, where it is another one than the header says.
+    """
 
     seq: int
     origin: Origin | None = None
@@ -110,10 +117,12 @@ class Change:
     base_node: str | None = None
     action: str
     model: str
+    version: int | None = None
     id: str
     key: list[Any] | None
     fields: dict[str, Any] | None = None
     refs: dict[str, str] | None = None
+    files: Mapping[str, FileRef] | None = None
     field: str | None = None
     target: Target | None = None
     same: tuple[str, str] | None = None
@@ -122,7 +131,7 @@ class Change:
     resolution: bool = False
     extra: Mapping[str, Any] = attribute(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:  # noqa: C901  (one key after the other)
         """Return the object as it stands in the line, keys in their fixed order."""
         data: dict[str, Any] = {"type": "change", "seq": self.seq}
         if self.origin is not None:
@@ -133,12 +142,16 @@ class Change:
             data["base_node"] = self.base_node
         data["action"] = self.action
         data["model"] = self.model
+        if self.version is not None:
+            data["version"] = self.version
         data["id"] = self.id
         data["key"] = self.key
         if self.fields is not None:
             data["fields"] = self.fields
         if self.refs is not None:
             data["refs"] = self.refs
+        if self.files is not None:
+            data["files"] = {name: ref.to_dict() for name, ref in self.files.items()}
         if self.field is not None:
             data["field"] = self.field
         if self.target is not None:
@@ -167,10 +180,12 @@ class Change:
             base_node=get("base_node"),
             action=data["action"],
             model=data["model"],
+            version=get("version"),
             id=data["id"],
             key=data["key"],
             fields=get("fields"),
             refs=get("refs"),
+            files=read_files(data),
             field=get("field"),
             target=None if target is None else Target(model=target["model"], id=target["id"], key=target["key"]),
             same=None if same is None else (same[0], same[1]),
@@ -185,26 +200,26 @@ class Change:
 class ObjectRecord:
     """A row of a model that is not tracked, to which a tracked row points.
 
-    A receiver creates it where it is missing, and never overwrites one that is there.
+    A receiver creates it where it is missing, and never overwrites one that is there. `version` is as in a change.
     """
 
     model: str
+    version: int | None = None
     id: str
     key: list[Any] | None
     fields: dict[str, Any]
     refs: dict[str, str]
+    files: Mapping[str, FileRef] | None = None
     extra: Mapping[str, Any] = attribute(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the object as it stands in the line, keys in their fixed order."""
-        data = {
-            "type": "object",
-            "model": self.model,
-            "id": self.id,
-            "key": self.key,
-            "fields": self.fields,
-            "refs": self.refs,
-        }
+        data: dict[str, Any] = {"type": "object", "model": self.model}
+        if self.version is not None:
+            data["version"] = self.version
+        data.update(id=self.id, key=self.key, fields=self.fields, refs=self.refs)
+        if self.files is not None:
+            data["files"] = {name: ref.to_dict() for name, ref in self.files.items()}
         return add_extra(data, self.extra, _OBJECT_KEYS)
 
     @classmethod
@@ -213,10 +228,12 @@ class ObjectRecord:
         extra = check_object_record(data)
         return cls(
             model=data["model"],
+            version=data.get("version"),
             id=data["id"],
             key=data["key"],
             fields=data["fields"],
             refs=data["refs"],
+            files=read_files(data),
             extra=extra,
         )
 
@@ -314,6 +331,10 @@ def _check_optional(data: dict[str, Any]) -> None:
         check_node_id("base_node", data["base_node"])
         if data["base"] is None:
             raise RecordError("base_node stands without a base", rule="R46")
+    if "version" in data:
+        check_integer("version", data["version"], 1)
+    if "files" in data:
+        check_files(data["files"], data.get("fields"))
     if "actor" in data:
         check_text("actor", data["actor"])
     if "context" in data:
@@ -325,10 +346,14 @@ def _check_optional(data: dict[str, Any]) -> None:
 def check_object_record(data: dict[str, Any]) -> dict[str, Any]:
     """Check an object line's object by itself, without its header, as `check_change` does."""
     check_model_label("model", require(data, "model", "the object"))
+    if "version" in data:
+        check_integer("version", data["version"], 1)
     check_object_id("id", require(data, "id", "the object"))
     check_key("key", require(data, "key", "the object"))
     check_fields(require(data, "fields", "the object"))
     check_refs(require(data, "refs", "the object"))
+    if "files" in data:
+        check_files(data["files"], data["fields"])
     return split_extra(data, _OBJECT_KEYS)
 
 

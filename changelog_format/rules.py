@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from .errors import OrderError, RecordError
 from .forms import shown
-from .records import Change, Header, ObjectRecord
+from .pieces import FILES, ContentRules
+from .records import Change, FilePiece, Header, ObjectRecord
 
 __all__ = ["BundleRules"]
 
@@ -25,26 +26,40 @@ class BundleRules:
         self._gapless = self._history and header.only is None
         self._fields = {label: frozenset({*info.fields, *info.relations}) for label, info in header.models.items()}
         self._links = {label: frozenset(info.links) for label, info in header.models.items()}
+        self._versions = {label: frozenset(info.versions) for label, info in header.models.items()}
+        self._contents = ContentRules(allowed=FILES in header.requires)
         self.records = 0
 
-    def accept(self, record: Change | ObjectRecord) -> None:
-        """Take the next record. Raises OrderError or RecordError."""
+    def accept(self, record: Change | ObjectRecord | FilePiece) -> None:
+        """Take the next record. Raises OrderError, RecordError, DigestError or LimitError."""
+        if isinstance(record, FilePiece):
+            self._contents.accept(record)
+            self.records += 1
+            return
+        self._contents.interrupt()
+        if record.files is not None:
+            self._contents.check_allowed()
         fields = self._fields.get(record.model)
         if fields is None:
             raise RecordError(f"the model {shown(record.model)} is not in the header", rule="R51")
+        if record.version is not None and record.version not in self._versions[record.model]:
+            message = f"the version {record.version} of {shown(record.model)} is not among the header's versions"
+            raise RecordError(message, rule="R66")
         if type(record) is Change:
             self._check_origin(record)
-            if record.origin is None:
-                # A relayed change may carry fields that the relaying node itself does not know.
+            if record.origin is None and record.version is None:
+                # A relayed change may carry fields that the relaying node itself does not know. What the models of
+                # earlier versions had, a node need not remember.
                 self._check_names(record, fields)
             self._check_position(record)
             self._last = record.seq
-        else:
+        elif record.version is None:
             self._check_names(record, fields)
         self.records += 1
 
     def finish(self, records: int) -> None:
         """Check at the end that everything came that was announced; `records` is the trailer's. Raises OrderError."""
+        self._contents.interrupt()
         if self._gapless and self._last != self._end:
             raise OrderError(f"the changes end at {self._last}, the header says {self._end}", rule="R53")
         if records != self.records:

@@ -20,7 +20,7 @@ from uuid import UUID
 
 from .limits import INT64_MAX, INT64_MIN, MAX_VALUE_DEPTH
 
-__all__ = ["JSON_NULL", "JSONNull", "Range", "ValueFormError", "decode_value", "encode_value"]
+__all__ = ["JSON_NULL", "JSONNull", "Range", "ValueFormError", "decode_base64", "decode_value", "encode_value"]
 
 # PostgreSQL's numeric, the widest there is, has at most 131072 + 16383 digits. Without a bound, 1E+999999999 would
 # be written out as a gigabyte of zeros.
@@ -348,7 +348,7 @@ def _decode_float(content: object, _depth: int) -> float:
     raise ValueFormError("$float is not NaN, Infinity or -Infinity", rule="R21")
 
 
-def _base64(content: object) -> bytes | None:
+def decode_base64(content: object) -> bytes | None:
     """Decode canonical base64: padded, no other characters, unused bits zero."""
     if type(content) is not str:
         return None
@@ -360,7 +360,7 @@ def _base64(content: object) -> bytes | None:
 
 
 def _decode_bytes(content: object, _depth: int) -> bytes:
-    data = _base64(content)
+    data = decode_base64(content)
     if data is None:
         raise ValueFormError("$bytes is not base64 with padding", rule="R22")
     return data
@@ -394,7 +394,7 @@ def _decode_json(content: object, _depth: int) -> JSONNull:
 
 
 def _decode_utf16(content: object, _depth: int) -> str:
-    data = _base64(content)
+    data = decode_base64(content)
     if data is not None and len(data) % 2 == 0:
         text = data.decode("utf-16-be", "surrogatepass")
         if not _is_unicode(text):

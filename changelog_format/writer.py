@@ -14,7 +14,7 @@ from .container import compress_frame, raw_frame
 from .errors import BundleError, LimitError, WriterStateError
 from .jsonl import format_line
 from .limits import FRAME_SIZE, LINE_SIZE
-from .records import Change, Header, ObjectRecord, Trailer, check_change, check_object_record
+from .records import Change, FilePiece, Header, ObjectRecord, Trailer, check_change, check_object_record, check_piece
 from .rules import BundleRules
 
 if TYPE_CHECKING:
@@ -92,13 +92,15 @@ class BundleWriter:
         elif self._state == "open":
             self.close()
 
-    def write(self, record: Change | ObjectRecord) -> None:
+    def write(self, record: Change | ObjectRecord | FilePiece) -> None:
         """Write the next record. Raises BundleError where the reader would refuse it, OSError when storing fails."""
         self._check_open()
         try:
             data = record.to_dict()
             if type(record) is Change:
                 check_change(data)
+            elif type(record) is FilePiece:
+                check_piece(data)
             else:
                 check_object_record(data)
             line = format_line(data)

@@ -22,7 +22,9 @@ A map, in the order in which one change travels::
 
 Below them: registry (what is tracked), ordering, serialize and values (what a state looks like; pgvalues for
 PostgreSQL's fields, storable for what a database cannot hold), naturalkeys, references, versions, pks, tables (bulk
-SQL), nodes, models, conf.
+SQL), nodes, models, conf. For schemas that differ: upcasting (what projects say of older versions of their models),
+schemas (what those looked like), relabelling (models that were renamed), drift (what a bundle's header tells). For the
+contents of files: sending_files and filing.
 
 The names below can be imported from here before the app registry is ready.
 """
@@ -34,11 +36,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synchro.exporting import ExportReport, export_bundle
-    from synchro.importing import ImportReport, import_bundle, import_bundles
+    from synchro.importing import ImportReport, import_bundle, import_bundles, retry_held
     from synchro.managers import NaturalKeyModel, NaturalManager
     from synchro.pause import DisableSynchroLog, disable_synchro_log
     from synchro.reset import reset_synchro
     from synchro.scanning import ScanReport, scan
+    from synchro.upcasting import VersionedRecord, upcaster
 
 _WHERE = {
     "DisableSynchroLog": "synchro.pause",
@@ -46,6 +49,7 @@ _WHERE = {
     "ImportReport": "synchro.importing",
     "NaturalKeyModel": "synchro.managers",
     "NaturalManager": "synchro.managers",
+    "VersionedRecord": "synchro.upcasting",
     "disable_synchro_log": "synchro.pause",
     "export_bundle": "synchro.exporting",
     "import_bundle": "synchro.importing",
@@ -53,6 +57,8 @@ _WHERE = {
     "reset_synchro": "synchro.reset",
     "ScanReport": "synchro.scanning",
     "scan": "synchro.scanning",
+    "retry_held": "synchro.importing",
+    "upcaster": "synchro.upcasting",
 }
 
 __all__ = [
@@ -62,12 +68,15 @@ __all__ = [
     "NaturalKeyModel",
     "NaturalManager",
     "ScanReport",
+    "VersionedRecord",
     "disable_synchro_log",
     "export_bundle",
     "import_bundle",
     "import_bundles",
     "reset_synchro",
+    "retry_held",
     "scan",
+    "upcaster",
 ]
 
 

@@ -19,15 +19,20 @@ class SynchroConfig(AppConfig):
         from dbsettings.signals import setting_changed as option_changed
         from django.core.signals import setting_changed
         from django.db.models.signals import post_migrate
+        from django.utils.module_loading import autodiscover_modules
 
-        from synchro import capture, checks, registry, synchronizing, tables  # noqa: F401  checks register themselves
+        from synchro import capture, checks, migrating, registry, synchronizing, tables, upcasting  # noqa: F401  checks register themselves
 
         def settings_changed(*, setting: str, **_kwargs: Any) -> None:
             if setting.startswith("SYNCHRO_") or setting == "INSTALLED_APPS":
                 registry.clear_caches()
+                upcasting.clear_caches()
                 capture.connect()
 
         setting_changed.connect(settings_changed, weak=False, dispatch_uid="synchro-settings")
         post_migrate.connect(tables.forget_existing, dispatch_uid="synchro-tables")
+        post_migrate.connect(migrating.after_migrate, sender=self, dispatch_uid="synchro-schemas")
         option_changed.connect(synchronizing.last_check_changed, dispatch_uid="synchro-last-check")
         capture.connect()
+        # What each app says of older versions of its models.
+        autodiscover_modules("upcasters")

@@ -34,9 +34,12 @@ class Entry(NamedTuple):
     action: str
     captured: int
     payload: str
+    version: int = 1
 
 
-_FIELDS = tables.columns(ChangeLog, "model", "root", "pk_text", "link", "action", "captured", "payload", "imported")
+_FIELDS = tables.columns(
+    ChangeLog, "model", "root", "pk_text", "link", "action", "captured", "payload", "version", "imported"
+)
 _insert_sql: dict[str, str] = {}
 # Of a line's size and values what is left for the rest of the record: ids, the natural keys of targets.
 _AROUND = 100_000
@@ -91,7 +94,8 @@ def state_entry(model_spec: ModelSpec, pk: Any, action: Action, state: serialize
             check_size(payload.encode(), size=LINE_SIZE - _AROUND, values=LINE_VALUES - _AROUND)
         except LimitError as error:
             raise UnloggableValueError(f"{model_spec.label} {pk!r} cannot be logged: {error.message}") from error
-    return Entry(model_spec.label, model_spec.root_label, _pk_text(model_spec, pk), "", action.value, now(), payload)
+    text, version = _pk_text(model_spec, pk), model_spec.version
+    return Entry(model_spec.label, model_spec.root_label, text, "", action.value, now(), payload, version)
 
 
 def link_entry(
@@ -100,7 +104,8 @@ def link_entry(
     """The entry for one m2m link of *source*, the model that declares *field*."""
     target = spec(field.related_model)
     link = f"{field.name}:{_pk_text(target, target_pk)}"
-    return Entry(source.label, source.label, _pk_text(source, source_pk), link, action.value, now(), "")
+    text = _pk_text(source, source_pk)
+    return Entry(source.label, source.label, text, link, action.value, now(), "", source.version)
 
 
 def _pk_text(model_spec: ModelSpec, pk: Any) -> str:

@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, models
 
-from synchro import conf, naturalkeys, registry
+from synchro import conf, naturalkeys, registry, upcasting
 from synchro.models import LABEL_LENGTH, PK_LENGTH
 
 _SAVE_TABLE = ("self", "raw", "cls", "force_insert", "force_update", "using", "update_fields")
@@ -35,6 +35,7 @@ def _settings_messages() -> Iterator[CheckMessage]:
         ("synchro.E004", conf.skip_fields),
         ("synchro.E005", conf.natural_keys),
         ("synchro.E006", conf.apply_modes),
+        ("synchro.E022", conf.model_versions),
         ("synchro.E030", registry.accepted),
     )
     for ident, read in readers:
@@ -64,6 +65,7 @@ def _settings_messages() -> Iterator[CheckMessage]:
     by_label: tuple[tuple[str, Callable[[], Mapping[str, object]]], ...] = (
         ("SYNCHRO_SKIP_FIELDS", conf.skip_fields),
         ("SYNCHRO_NATURAL_KEYS", conf.natural_keys),
+        ("SYNCHRO_VERSIONS", conf.model_versions),
         ("SYNCHRO_CONFLICT", conf.conflict_policies),
         ("SYNCHRO_APPLY", conf.apply_modes),
     )
@@ -91,6 +93,7 @@ def _model_messages() -> Iterator[CheckMessage]:
         yield from _of_model(model)
     yield from _natural_keys()
     yield from _unmanaged()
+    yield from _versions()
     database_cascades = tuple(
         getattr(models, name) for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT") if hasattr(models, name)
     )
@@ -166,6 +169,52 @@ def _natural_keys() -> Iterator[CheckMessage]:
         if model is not None and names and naturalkeys.key_paths(model) is None:
             reason = naturalkeys.key_spec(model).reason
             yield Error(f"SYNCHRO_NATURAL_KEYS: {reason}.", obj=model, id="synchro.E013")
+
+
+def _versions() -> Iterator[CheckMessage]:
+    for model in sorted(registry.tracked(), key=lambda each: each._meta.label_lower):
+        spec = registry.spec(model)
+        if spec.version > 1 and not any(
+            upcasting.way(step.model, step.from_version).model == spec.label for step in upcasting.steps().values()
+        ):
+            yield Warning(
+                f"{model._meta.label} is of version {spec.version}, and no upcaster takes older records to it.",
+                hint="Register upcasters in a module `upcasters` of an app; older records are held until then.",
+                obj=model,
+                id="synchro.W020",
+            )
+    gaps = {upcasting.way(*place).gap for place in upcasting.steps()}
+    for gap in sorted(gap for gap in gaps if gap is not None):
+        yield Error(f"{gap[0].upper()}{gap[1:]}.", hint="Register one; such records are held.", id="synchro.E020")
+    for problem in sorted(set(_upcaster_problems())):
+        yield Error(f"Upcasters: {problem}.", id="synchro.E021")
+
+
+def _upcaster_problems() -> Iterator[str]:
+    sources: dict[str, str] = {}
+    for (label, version), step in sorted(upcasting.steps().items()):
+        of = upcasting.way(label, version)
+        installed = registry.by_label(label)
+        here = None if installed is None else registry.spec(installed).version
+        if here is not None and here <= version:
+            if step.moved_to is not None:
+                yield f"{label} is still installed with version {here}, but that of version {version} moves it"
+            else:
+                yield f"{label} is of version {here}, so nothing is lifted from {version}"
+            continue
+        model = registry.by_label(of.model)
+        if model is None:
+            if of.steps and of.steps[-1].function is None:
+                yield f"that of {label} from version {version} leads to {of.model}, which is not installed"
+            continue
+        if step.moved_to is not None:
+            other = sources.setdefault(step.moved_to, label)
+            if other != label:
+                yield f"{other} and {label} cannot both become {step.moved_to}"
+        if len(of.steps) == 1 and step.function is None:
+            names = {f.name for f in model._meta.get_fields()}
+            for name in sorted({*step.renamed.values(), *step.added} - names):
+                yield f"{of.model} has no field {name!r}, which that of {label} from version {version} makes"
 
 
 def _unmanaged() -> Iterator[CheckMessage]:

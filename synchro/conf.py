@@ -103,6 +103,16 @@ def skip_fields() -> Mapping[str, tuple[str, ...]]:
     return {label: _names(name, label, fields) for label, fields in _lowered(name).items()}
 
 
+def model_versions() -> Mapping[str, int]:
+    """``SYNCHRO_VERSIONS``: model label (lower case) → version, for models one cannot edit."""
+    found = _lowered("SYNCHRO_VERSIONS")
+    for label, version in found.items():
+        if type(version) is not int or version < 1:
+            message = f"SYNCHRO_VERSIONS has {version!r} for {label}: write a whole number from 1 up."
+            raise ImproperlyConfigured(message)
+    return found
+
+
 def natural_keys() -> Mapping[str, tuple[str, ...] | None]:
     """``SYNCHRO_NATURAL_KEYS``: model label (lower case) → fields of its natural key, or None for "has none"."""
     name = "SYNCHRO_NATURAL_KEYS"

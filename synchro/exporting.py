@@ -6,39 +6,42 @@ import contextlib
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 import orjson
 from django.db import DEFAULT_DB_ALIAS, transaction
-from django.db.models import Max
 from django.utils import timezone
 
 from changelog_format import (
     BundleError,
     BundleWriter,
     Change,
+    FilePiece,
     Header,
     ModelInfo,
     NodeInfo,
+    ObjectRecord,
     Position,
     Trailer,
     open_bundle,
 )
 from changelog_format.dates import format_date, parse_date
-from synchro import changelog, nodes, portable, registry, serialize
+from synchro import changelog, nodes, portable, registry, schemas, serialize
 from synchro.errors import ExportError
-from synchro.models import Action, Bundle, ChangeLog, Destination, Node, as_datetime, options
+from synchro.models import Action, Bundle, ChangeLog, Destination, HeldObject, Node, as_datetime, options
 from synchro.options import DEFAULT_LEVEL, MAX_LEVEL
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
 from synchro.seal import seal
+from synchro.sending_files import SentFiles, without_contents
 from synchro.signals import announce, bundle_exported
 
 DEFAULT_DESTINATION = "default"
 SUFFIX = ".jsonl.zst"
 LEFTOVER_SECONDS = 3600
+FILES = "files"
 FORGOTTEN = "unknown"
 """The type, in a header, of a field that its model does not have any more."""
 UNMARKED = "Nothing was marked as exported."
@@ -48,7 +51,8 @@ UNMARKED = "Nothing was marked as exported."
 class ExportReport:
     """What was written. ``file`` is the path, or "-" for a stream; positions are those of this node's log.
 
-    ``moved``: the destination's position moved by it.
+    ``moved``: the destination's position moved by it. ``files`` counts contents of files; ``missing_files`` names some
+    that rows name and that are not there.
     """
 
     bundle: str
@@ -62,6 +66,9 @@ class ExportReport:
     bytes: int
     sha256: str
     moved: bool = True
+    files: int = 0
+    file_bytes: int = 0
+    missing_files: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers as ``--json`` prints them."""
@@ -77,6 +84,7 @@ class Job:
     start: int
     end: int
     moves: bool
+    with_files: bool = False
 
 
 Watch = Callable[[BundleWriter, int], None]
@@ -90,20 +98,24 @@ def export_bundle(
     until: int | None = None,
     overlap: int = 0,
     level: int | None = None,
+    with_files: bool = False,
     using: str = DEFAULT_DB_ALIAS,
 ) -> ExportReport | None:
     """Write what the destination *to* has not got yet; None (and no file) when that is nothing.
 
     *target* is a file, a folder (the file is then named by node and range), a binary stream, or None for the current
     folder. With *since* or *until* the range is the positions after *since* up to *until*, and the destination's
-    position stays. With *overlap* the bundle repeats that many of the destination's previous ranges. The file appears
-    whole or not at all; only then does the position move. Raises ``ExportError``, ``ClockError``, ``OSError``.
+    position stays. With *overlap* the bundle repeats that many of the destination's previous ranges. *with_files*: the
+    contents of files travel along, but for those that went to the destination before. The file appears whole or not at
+    all; only then does the position move. Raises ``ExportError``, ``ClockError``, ``OSError``.
     """
-    job = prepare(to=to, since=since, until=until, overlap=overlap, using=using)
+    job = prepare(to=to, since=since, until=until, overlap=overlap, with_files=with_files, using=using)
     return None if job is None else write(job, target, level=level, using=using)
 
 
-def prepare(*, to: str, since: int | None, until: int | None, overlap: int, using: str) -> Job | None:
+def prepare(
+    *, to: str, since: int | None, until: int | None, overlap: int, with_files: bool = False, using: str
+) -> Job | None:
     """Seal what is pending, and find what is to be written; None when that is nothing. Raises ``ExportError``."""
     node = seal(using)
     destination = _destination(node, to, using)
@@ -121,7 +133,8 @@ def prepare(*, to: str, since: int | None, until: int | None, overlap: int, usin
         return None
     if overlap:
         start = _overlapping(destination, overlap, using)
-    return Job(node=node, destination=destination, start=start, end=end, moves=since is None and until is None)
+    moves = since is None and until is None
+    return Job(node=node, destination=destination, start=start, end=end, moves=moves, with_files=with_files)
 
 
 def write(
@@ -131,17 +144,19 @@ def write(
 
     What it raises leaves nothing behind, as any error does.
     """
-    node, destination, start, end = job.node, job.destination, job.start, job.end
+    node, destination, start, end, with_files = job.node, job.destination, job.start, job.end, job.with_files
     path = _path(target, node, start, end)
     # Without a path it is a stream, see _path.
     sink = path or cast("BinaryIO", target)
-    header = _header(node, destination, start, end, using)
+    header = _header(node, destination, start, end, using, with_files=with_files)
+    files = SentFiles(node, destination.name, start, using) if with_files else None
     try:
         try:
-            trailer, size = _write(sink, header, node, level, using, watch=watch)
+            trailer, size = _write(sink, header, node, level, using, watch=watch, files=files)
         except _UnknownNameError:
-            header = _header(node, destination, start, end, using, as_logged=True)
-            trailer, size = _write(sink, header, node, level, using, watch=watch, again=False)
+            header = _header(node, destination, start, end, using, as_logged=True, with_files=with_files)
+            files = SentFiles(node, destination.name, start, using) if with_files else None
+            trailer, size = _write(sink, header, node, level, using, watch=watch, files=files, again=False)
     except BundleError as error:
         raise ExportError(f"What is to be written is no bundle: {error}.", hint=UNMARKED) from error
     except OSError as error:
@@ -159,12 +174,15 @@ def write(
         from_seq=start,
         to_seq=end,
         records=trailer.records,
-        objects=trailer.records - (end - start),
+        objects=trailer.records - (end - start) - (files.pieces if files is not None else 0),
         bytes=size,
         sha256=trailer.sha256,
         moved=job.moves,
+        files=len(files.sent) if files is not None else 0,
+        file_bytes=files.bytes if files is not None else 0,
+        missing_files=files.named_missing() if files is not None else (),
     )
-    _record(node, destination, header, trailer, report, using=using)
+    _record(node, destination, header, trailer, report, files=files, using=using)
     announce(bundle_exported, sender=Bundle, report=report, using=using)
     return report
 
@@ -181,16 +199,19 @@ def _write(
     using: str,
     *,
     watch: Watch | None,
+    files: SentFiles | None,
     again: bool = True,
 ) -> tuple[Trailer, int]:
     """Write the records of the range in *header*; the trailer, and how many bytes that were.
 
     Raises ``_UnknownNameError`` where the header lacks a name and it can be tried *again* with a better one.
     """
-    translator = Translator(node.ident, using)
+    translator = Translator(node.ident, using, header.models)
     with BundleWriter(sink, header, level=_level(level)) as writer:
         for rows in _log(node, header.start.seq, header.end.seq, using):
-            for record in translator.records(rows):
+            translated = translator.records(rows)
+            records = without_contents(translated) if files is None else files.with_contents(list(translated))
+            for record in records:
                 try:
                     writer.write(record)
                 except BundleError as error:
@@ -198,10 +219,14 @@ def _write(
                     if unnamed and (isinstance(sink, Path) or not writer.bytes_written):
                         raise _UnknownNameError from error
                     hint = f"{UNMARKED} Export to a file instead of a stream." if unnamed else UNMARKED
-                    raise ExportError(f"{record.model} {record.id} cannot be carried: {error}.", hint=hint) from error
+                    raise ExportError(f"{_called(record)} cannot be carried: {error}.", hint=hint) from error
                 if watch is not None and isinstance(record, Change):
                     watch(writer, record.seq)
         return writer.close(), writer.bytes_written
+
+
+def _called(record: Change | ObjectRecord | FilePiece) -> str:
+    return f"The content {record.sha256}" if isinstance(record, FilePiece) else f"{record.model} {record.id}"
 
 
 def _overlapping(destination: Destination, overlap: int, using: str) -> int:
@@ -287,7 +312,14 @@ def _log(node: Node, start: int, end: int, using: str) -> Iterator[list[LogRow]]
 
 
 def _header(
-    node: Node, destination: Destination, start: int, end: int, using: str, *, as_logged: bool = False
+    node: Node,
+    destination: Destination,
+    start: int,
+    end: int,
+    using: str,
+    *,
+    as_logged: bool = False,
+    with_files: bool = False,
 ) -> Header:
     sent = Bundle.objects.using(using).filter(
         direction=Bundle.Direction.SENT, node=node, destination=destination.name, first_seq=start, last_seq=end
@@ -302,11 +334,14 @@ def _header(
         mode="history",
         acks=_acks(using),
         previous=_previous(node, destination, start, using),
+        requires=(FILES,) if with_files else (),
         models=model_infos(node, start, end, using, as_logged=as_logged),
     )
     for stored in sent.order_by("-pk").values_list("header", flat=True)[:1]:
         earlier = Header.from_dict(orjson.loads(stored))
-        if earlier.models == fresh.models and (earlier.start, earlier.end) == (fresh.start, fresh.end):
+        if (earlier.models, earlier.start, earlier.end, earlier.requires) == (
+            fresh.models, fresh.start, fresh.end, fresh.requires,
+        ):  # fmt: skip
             return earlier  # the same range again (a lost stick) is the same file
     return fresh
 
@@ -354,39 +389,56 @@ def model_infos(node: Node, start: int, end: int, using: str, *, as_logged: bool
     whole range.
     """
     rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end)
-    versions = dict(rows.order_by().values("model").annotate(Max("version")).values_list("model", "version__max"))
-    labels = set(versions)
-    infos = {spec.label: portable.model_info(spec) for spec in portable.mentioned_models(labels)}
-    missing = labels - set(infos)
-    if missing:  # of a project that is ahead of ours: relayed as they came, with what their sender said of them
-        received = Bundle.objects.using(using).filter(direction=Bundle.Direction.RECEIVED).order_by("-pk")
-        for stored in received.values_list("header", flat=True).iterator(chunk_size=100):
-            told = orjson.loads(stored)["models"]
-            for label in missing & set(told):
-                infos[label] = ModelInfo.from_dict(told[label])
-            missing -= set(infos)
-            if not missing:
-                break
-    infos.update({label: ModelInfo() for label in missing})
+    labels = set(rows.order_by().values_list("model", flat=True).distinct())
+    versions: dict[str, set[int]] = defaultdict(set)
+    for label, version in rows.order_by().values_list("model", "version").distinct():
+        versions[label].add(version)
+    for label, version in HeldObject.objects.using(using).values_list("model", "version").distinct():
+        versions[label].add(version)
+    infos = {spec.label: schemas.info_of(spec) for spec in portable.mentioned_models(labels)}
+    known = schemas.known(set(versions), using)
+    for label, of_label in versions.items():
+        model = registry.by_label(label)
+        if label not in infos and model is not None:
+            infos[label] = schemas.info_of(registry.spec(model))
+        elif label not in infos:  # of a project that is ahead of ours, or a model that is no more
+            infos[label] = _told(known, label, max(of_label))
+        infos[label] = replace(
+            infos[label],
+            versions={each: _told(known, label, each) for each in of_label if each != infos[label].version},
+        )
     if as_logged:
-        for label, (fields, links) in _logged_names(node, start, end, using).items():
+        for label, (fields, links) in _logged_names(node, start, end, infos, using).items():
             info = infos[label]
-            gone = dict.fromkeys(sorted(fields - set(info.fields)), FORGOTTEN)
-            unlinked = dict.fromkeys(sorted(links - set(info.links)), label)  # nobody knows any more what to
-            infos[label] = replace(info, fields={**info.fields, **gone}, links={**info.links, **unlinked})
-    # Changes of a newer version than ours are relayed as such, so that nobody takes them for what they are not.
-    newer = {label: version for label, version in versions.items() if version > infos[label].version}
-    infos.update({label: replace(infos[label], version=version) for label, version in newer.items()})
+            before = _told(known, label, info.version)
+            gone = {name: before.fields.get(name, FORGOTTEN) for name in sorted(fields - set(info.fields))}
+            pointed = {name: before.relations[name] for name in gone if name in before.relations}
+            # Of those that nothing was noted of, nobody knows any more what to.
+            unlinked = {name: before.links.get(name, label) for name in sorted(links - set(info.links))}
+            infos[label] = replace(
+                info,
+                fields={**info.fields, **gone},
+                relations={**info.relations, **pointed},
+                links={**info.links, **unlinked},
+            )
     return dict(sorted(infos.items()))
 
 
-def _logged_names(node: Node, start: int, end: int, using: str) -> dict[str, tuple[set[str], set[str]]]:
-    """Label → names of the fields, and of the links, in the changes that were logged here."""
+def _told(known: Mapping[schemas.Place, schemas.Known], label: str, version: int) -> ModelInfo:
+    """What is known of *version* of the model *label*, which may be nothing."""
+    noted = known.get((label, version))
+    return ModelInfo(version=version) if noted is None else replace(noted.info, version=version)
+
+
+def _logged_names(
+    node: Node, start: int, end: int, infos: Mapping[str, ModelInfo], using: str
+) -> dict[str, tuple[set[str], set[str]]]:
+    """Label → names of the fields, and of the links, in the changes that were logged here in the header's version."""
     found: dict[str, tuple[set[str], set[str]]] = defaultdict(lambda: (set(), set()))
     for rows in _log(node, start, end, using):
         for row in rows:
             fields, links = found[row.model]
-            if row.imported or row.action == Action.SAME:
+            if row.imported or row.action == Action.SAME or row.version != infos[row.model].version:
                 continue
             if row.link:
                 links.add(row.link.partition(":")[0])
@@ -409,6 +461,7 @@ def _record(
     trailer: Trailer,
     report: ExportReport,
     *,
+    files: SentFiles | None,
     using: str,
 ) -> None:
     """The file is durable: remember it, and move the destination (never backwards, whoever else exported meanwhile)."""
@@ -421,6 +474,8 @@ def _record(
             if current.seq < report.to_seq:
                 current.seq, current.previous, current.moved = report.to_seq, trailer.sha256, timezone.now()
                 current.save(using=using)
+            if files is not None:
+                files.note(current, report.to_seq)
         Bundle.objects.using(using).create(
             direction=Bundle.Direction.SENT,
             ident=uuid.UUID(header.bundle),

@@ -7,12 +7,12 @@ within the range never existed for the reader.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from changelog_format import Change, ObjectRecord
+from changelog_format import Change, ModelInfo, ObjectRecord
 from changelog_format.dates import format_date
-from synchro import serialize
+from synchro import serialize, upcasting
 from synchro.models import Action, ChangeLog, Node
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
 from synchro.versions import Key, Stamp
@@ -30,13 +30,15 @@ class _Folded:
     gone: bool
 
 
-def folded_records(node: Node, start: int, end: int, using: str) -> Iterator[Change | ObjectRecord]:
+def folded_records(
+    node: Node, start: int, end: int, using: str, models: Mapping[str, ModelInfo] | None = None
+) -> Iterator[Change | ObjectRecord]:
     """One record for each object and link that changed after *start* up to *end*, in the order in which they occur.
 
-    Each comes after the object records that it needs.
+    Each comes after the object records that it needs. *models* are those of the header.
     """
     folded = {each.row: each for each in _folded(node, start, end, using)}
-    translator = Translator(node.ident, using)
+    translator = Translator(node.ident, using, models)
     for part in serialize.chunks(list(folded)):
         rows = ChangeLog.objects.using(using).filter(pk__in=part).values_list(*PORTABLE_COLUMNS)
         by_pk = {row[0]: LogRow(*row) for row in rows}
@@ -60,15 +62,19 @@ def _on_base(record: Change, each: _Folded, node: Node) -> Change:
 def _folded(node: Node, start: int, end: int, using: str) -> list[_Folded]:
     found: dict[object, _Folded] = {}
     rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end).order_by("seq")
-    columns = ("pk", "seq", "root", "pk_text", "link", "action", "date", "origin__ident", "base", "base_node__ident")
-    for pk, seq, root, pk_text, link, action, date, origin, base_date, base_node in rows.values_list(*columns).iterator(
-        chunk_size=serialize.CHUNK
-    ):
+    columns = (
+        "pk", "seq", "root", "pk_text", "link", "action", "date", "origin__ident", "base", "base_node__ident", "model",
+        "version", "imported",
+    )  # fmt: skip
+    for (
+        pk, seq, root, pk_text, link, action, date, origin, base_date, base_node, label, version, imported,
+    ) in rows.values_list(*columns).iterator(chunk_size=serialize.CHUNK):  # fmt: skip
         stamp = Stamp(date, origin)
         base = None if base_date is None else Stamp(base_date, base_node)
         gone = action in (Action.DELETE, Action.UNLINK)
         # Merges are facts of their own: each is kept.
-        key: object = seq if action == Action.SAME else Key(root, pk_text, link)
+        named = link if imported else upcasting.current_link(label, version, link)
+        key: object = seq if action == Action.SAME else Key(root, pk_text, named)
         each = found.get(key)
         if each is None:
             born = base is None and action in (Action.ADD, Action.LINK)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from changelog_format import BundleError, Change, Header, ObjectRecord, Trailer, open_bundle
-from synchro import nodes
+from changelog_format import BundleError, Change, FilePiece, Header, ObjectRecord, Trailer, open_bundle
+from synchro import drift, nodes
 from synchro.checkpoints import check_destination
 from synchro.conf import Policy
+from synchro.drift import Difference
 from synchro.errors import DanglingError, ImportRefusedError
 from synchro.models import Bundle
 from synchro.pause import DisableSynchroLog
@@ -33,6 +35,7 @@ def import_bundle(
     allow_gap: bool = False,
     any_destination: bool = False,
     dry_run: bool = False,
+    notify: Callable[[Difference], object] | None = None,
     using: str = DEFAULT_DB_ALIAS,
 ) -> ImportReport:
     """Take one bundle, wholly or not at all.
@@ -40,7 +43,8 @@ def import_bundle(
     *source* is a path or a binary stream. *on_conflict* overrides the policies of the settings; *strict* refuses a
     bundle with a change that cannot be applied (otherwise such changes are held and tried again at each import);
     *allow_gap* takes a bundle although changes before it are missing; *any_destination* one that was written for
-    another node; *dry_run* plans and writes nothing.
+    another node; *dry_run* plans and writes nothing. *notify* is called, before anything is written, with each model
+    whose schema here is another one than the sender's.
 
     Raises ``changelog_format.BundleError`` for a broken file, ``ImportRefusedError`` (and its subclasses) and
     ``ClockError`` for one that is not taken, ``OSError`` for one that cannot be read. In all these cases the database
@@ -50,7 +54,7 @@ def import_bundle(
         stream, name = _opened(source, stack)
         start = stream.tell()
         try:
-            header, trailer, own_changes = _verified(stream, using)
+            header, trailer, own_changes, versions = _verified(stream, using)
         except BundleError as error:
             error.add_note(name)  # among several files it must be known which
             raise
@@ -61,6 +65,10 @@ def import_bundle(
             )
         if not any_destination and header.node.id not in nodes.own_idents(using):
             check_destination(header, using)
+        differences = drift.differences(header, versions)
+        if notify is not None:
+            for difference in differences:
+                notify(difference)
 
         def taking(*, careful: bool = False) -> Taking:
             stream.seek(start)
@@ -75,6 +83,8 @@ def import_bundle(
                 allow_gap=allow_gap,
                 careful=careful,
                 own_changes=own_changes,
+                differences=differences,
+                dry_run=dry_run,
                 using=using,
             )
 
@@ -88,10 +98,40 @@ def import_bundle(
     return report
 
 
+def retry_held(
+    *, on_conflict: Policy | None = None, dry_run: bool = False, using: str = DEFAULT_DB_ALIAS
+) -> ImportReport:
+    """Try again, without a bundle, what could not be applied when it came: after an upgrade of this deployment.
+
+    Each import does so, too. Raises ``ImportRefusedError`` and its subclasses; the database is as it was then.
+    """
+
+    def taking(*, careful: bool = False) -> Taking:
+        return Taking(None, (), name="What is held", policy=on_conflict, careful=careful, dry_run=dry_run, using=using)
+
+    if dry_run:
+        return taking().preview_retry()
+    again = taking(careful=True)
+    with _files_of(again), DisableSynchroLog(), transaction.atomic(using=using, durable=True):
+        return again.retry()
+
+
 def _take(taking: Taking, using: str) -> ImportReport:
     # The pause is around the outermost transaction, so that what handlers do on commit stays out of the log too.
-    with DisableSynchroLog(), transaction.atomic(using=using, durable=True):
+    with _files_of(taking), DisableSynchroLog(), transaction.atomic(using=using, durable=True):
         return taking.take()
+
+
+@contextmanager
+def _files_of(taking: Taking) -> Iterator[None]:
+    """Files are no part of the transaction: those that were written are removed again when it fails."""
+    try:
+        yield
+    except BaseException:
+        taking.files.undo()
+        raise
+    finally:
+        taking.files.close()
 
 
 def import_bundles(
@@ -102,6 +142,7 @@ def import_bundles(
     allow_gap: bool = False,
     any_destination: bool = False,
     dry_run: bool = False,
+    notify: Callable[[Difference], object] | None = None,
     using: str = DEFAULT_DB_ALIAS,
 ) -> Iterator[ImportReport]:
     """Take several bundles, each in a transaction of its own, in the order of their senders' logs; a report for each.
@@ -132,6 +173,7 @@ def import_bundles(
             allow_gap=joined,
             any_destination=any_destination,
             dry_run=dry_run,
+            notify=notify,
             using=using,
         )
         reached[ident] = max(last, reached.get(ident, 0))
@@ -167,16 +209,22 @@ def _opened(source: str | Path | BinaryIO, stack: ExitStack) -> tuple[BinaryIO, 
     return spool, "-"
 
 
-def _verified(stream: BinaryIO, using: str) -> tuple[Header, Trailer, OwnChanges]:
-    """Read the whole bundle, so that it is known to be sound before anything is done with it."""
+def _verified(stream: BinaryIO, using: str) -> tuple[Header, Trailer, OwnChanges, dict[str, set[int]]]:
+    """Read the whole bundle, so that it is known to be sound before anything is done with it.
+
+    Also returned: the versions of each model in which there are records.
+    """
     with open_bundle(stream) as reader:
         own_changes = OwnChanges(reader.header, nodes.own_idents(using))
+        versions: dict[str, set[int]] = defaultdict(set)
         for record in reader:
-            own_changes.note(record)
-        return reader.header, reader.trailer, own_changes
+            if not isinstance(record, FilePiece):
+                own_changes.note(record)
+                versions[record.model].add(record.version or reader.header.models[record.model].version)
+        return reader.header, reader.trailer, own_changes, versions
 
 
-def _records(stream: BinaryIO, name: str, digest: str) -> Iterator[Change | ObjectRecord]:
+def _records(stream: BinaryIO, name: str, digest: str) -> Iterator[Change | ObjectRecord | FilePiece]:
     """The records of a file that was verified before; reading them verifies it a second time."""
     with open_bundle(stream) as reader:
         yield from reader
@@ -184,4 +232,4 @@ def _records(stream: BinaryIO, name: str, digest: str) -> Iterator[Change | Obje
             raise ImportRefusedError(f"{name} changed while it was being read.", hint="Nothing was imported.")
 
 
-__all__ = ["HeldChange", "ImportReport", "import_bundle", "import_bundles"]
+__all__ = ["HeldChange", "ImportReport", "import_bundle", "import_bundles", "retry_held"]

@@ -22,9 +22,13 @@ __all__ = [
     "Conflict",
     "Destination",
     "Held",
+    "HeldFile",
+    "HeldObject",
     "KnownRange",
     "Node",
     "Reference",
+    "Schema",
+    "SentFile",
     "Version",
     "options",
 ]
@@ -36,7 +40,6 @@ OBJECT_ID_LENGTH = NODE_LENGTH + 1 + PK_LENGTH
 # An object that is known but has no row here yet goes by "?<object id>" in the place of its primary key.
 PK_TEXT_LENGTH = OBJECT_ID_LENGTH + 1
 LINK_LENGTH = PK_TEXT_LENGTH + 64
-MAX_VERSION = 32_767  # what a small integer holds
 
 # Read and written by operators while the project runs: ``from synchro.models import options``.
 options = SynchroSettings("Synchro")
@@ -98,8 +101,9 @@ class ChangeLog(models.Model):
     (date and node of the version that the change was made on) and ``origin``; until then they are NULL and the change
     is pending. For links ``model`` and ``pk`` name the side that declares the field, ``link`` is ``<field>:<pk of the
     target>``. ``root`` is the model whose objects' history the change belongs to (the topmost multi-table parent).
-    ``resolution``: it decides a conflict against the order of dates. ``version`` is what the bundle that an imported
-    change came with says of its model.
+    ``resolution``: it decides a conflict against the order of dates. ``version`` is that of ``model`` in which the
+    payload
+    is; both stay as they were logged when the model changes or is renamed, and ``root`` follows.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -125,7 +129,7 @@ class ChangeLog(models.Model):
     )
     origin_seq = models.BigIntegerField(_("position at the origin"), null=True)
     resolution = models.BooleanField(_("decides a conflict"), default=False, db_default=False)
-    version = models.SmallIntegerField(_("version of the model"), default=1, db_default=1)
+    version = models.BigIntegerField(_("version of the model"), default=1, db_default=1)
 
     class Meta:
         # 0.5 to 0.7 had another table called synchro_changelog.
@@ -298,3 +302,70 @@ class Held(models.Model):
 
     def __str__(self) -> str:
         return self.reason
+
+
+class HeldObject(models.Model):
+    """An imported row of a model that is not tracked, which could not be created here yet; ``payload`` is its record.
+
+    It is tried again with the changes that are held, and relayed with those that point to it.
+    """
+
+    model = ExactCharField(max_length=LABEL_LENGTH)
+    object_id = ExactCharField(max_length=OBJECT_ID_LENGTH)
+    version = models.BigIntegerField(default=1)
+    payload = models.TextField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["model", "object_id"], name="synchro_heldobject_object")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.object_id}"
+
+
+class Schema(models.Model):
+    """What records of one version of a model look like: here (``own``), or as a sender told.
+
+    What was logged under a schema that is no more is exported by it. ``info`` is JSON, see :mod:`synchro.schemas`.
+    """
+
+    model = ExactCharField(max_length=LABEL_LENGTH)
+    version = models.BigIntegerField()
+    own = models.BooleanField()
+    info = models.TextField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["model", "version", "own"], name="synchro_schema_version")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.version}"
+
+
+class HeldFile(models.Model):
+    """The content of a file that came with a held change: in the default storage under ``name`` until that goes in."""
+
+    sha256 = models.CharField(max_length=64, unique=True)
+    size = models.BigIntegerField()
+    name = models.CharField(max_length=255)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class SentFile(models.Model):
+    """A content that travelled to a destination, with a bundle that ended at the position ``seq``."""
+
+    destination = models.ForeignKey(Destination, models.CASCADE, related_name="+")
+    sha256 = models.CharField(max_length=64)
+    seq = models.BigIntegerField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["destination", "sha256"], name="synchro_sentfile_content")
+        ]
+
+    def __str__(self) -> str:
+        return self.sha256

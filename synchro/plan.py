@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +11,7 @@ from django.db import models
 
 from changelog_format import Change, ObjectRecord
 from changelog_format.dates import parse_date
+from synchro import upcasting
 from synchro.conf import Policy
 from synchro.registry import ModelSpec
 from synchro.resolving import Slot
@@ -20,32 +22,62 @@ class HoldError(Exception):
     """This record cannot be applied now; the text says why."""
 
 
+class VoidError(HoldError):
+    """This record means nothing here: by the upcasters it has no counterpart in the present version of its model."""
+
+
 class ConflictFoundError(Exception):
     """There is a conflict, and the policy is to fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Incoming:
-    """A record as the importer handles it: the change, its date, and what it was made on."""
+    """A record as the importer handles it: the change, its date, and what it was made on.
+
+    ``record`` is lifted to the version of its model that is installed here, as far as upcasters lead; ``arrived`` is
+    what came, in
+    the version ``arrived_version``. ``fault``: why it could not be lifted; ``void``: it has no counterpart here.
+    """
 
     record: Change | ObjectRecord
     stamp: Stamp
     base: Stamp | None
+    arrived: Change | ObjectRecord
     origin_seq: int = 0
     version: int = 1
+    arrived_version: int = 1
+    fault: str | None = None
+    void: bool = False
 
     @classmethod
-    def of(cls, record: Change | ObjectRecord, sender: str, version: int) -> Incoming:
+    def of(
+        cls, arrived: Change | ObjectRecord, sender: str, version: int, keys: Mapping[str, int] | None = None
+    ) -> Incoming:
         """*sender* is the node that wrote the bundle: changes that name no origin are its own.
 
-        *version* is what the header of that bundle says of the record's model.
+        *version* is that of the record's model. *keys*: the older versions of other models in which the sender's own
+        changes name natural keys.
         """
-        if isinstance(record, ObjectRecord):
-            return cls(record, Stamp(0, sender), None, version=version)
+        record, lifted_version, fault, void = arrived, version, None, False
+        try:
+            lifted = upcasting.lift(arrived, version)
+        except upcasting.UpcastError as error:
+            fault = str(error)
+        else:
+            lifted_version, void = lifted.version, lifted.record is None
+            record = arrived if lifted.record is None else lifted.record
+            if keys and (isinstance(arrived, ObjectRecord) or arrived.origin is None):
+                record = upcasting.lift_targets(record, keys)
+        if isinstance(arrived, ObjectRecord) or isinstance(record, ObjectRecord):
+            return cls(
+                record, Stamp(0, sender), None, arrived, version=lifted_version, arrived_version=version, fault=fault,
+                void=void,
+            )  # fmt: skip
         node = record.origin.node if record.origin else sender
         base = None if record.base is None else Stamp(parse_date(record.base), record.base_node or node)
         seq = record.origin.seq if record.origin else record.seq
-        return cls(record, Stamp(parse_date(record.date), node), base, seq, version)
+        stamp = Stamp(parse_date(record.date), node)
+        return cls(record, stamp, base, arrived, seq, lifted_version, version, fault, void)
 
     @property
     def resolution(self) -> bool:
@@ -119,6 +151,7 @@ class FoundConflict:
 class Plan:
     """The outcome for one chunk.
 
+    ``held_objects``: number of an object record that could not be used yet → why.
     ``slots``: number in the chunk → the object that the change is about, for the log; ``stamped`` and ``stamped_links``
     are the registers that the chunk moves.
     """
@@ -126,6 +159,7 @@ class Plan:
     operations: list[Operation] = field(default_factory=list)
     conflicts: list[FoundConflict] = field(default_factory=list)
     held: dict[int, str] = field(default_factory=dict)
+    held_objects: dict[int, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     slots: dict[int, Slot] = field(default_factory=dict)
     targets: dict[int, Slot] = field(default_factory=dict)

@@ -16,8 +16,9 @@ from changelog_format import Change, ObjectRecord
 from synchro import references, registry, storable, values
 from synchro.conf import Policy
 from synchro.deciding import Decider, stamp
+from synchro.filing import IncomingFiles
 from synchro.models import Action
-from synchro.plan import HoldError, Incoming, Plan, Remove, Write
+from synchro.plan import HoldError, Incoming, Plan, Remove, VoidError, Write
 from synchro.plan_links import plan_link
 from synchro.plan_merges import attach, plan_same
 from synchro.plan_parents import keep_parents, keep_revived
@@ -37,10 +38,13 @@ class Planner:
         *,
         pending: bool = False,
         lock: Lock | None = None,
+        files: IncomingFiles | None = None,
     ) -> None:
         """Make a planner for one bundle.
 
         *lock* is called with the rows that are about to be written, before their versions are read.
+
+        *files*: the contents of files that came along; without it names are decided by what is there.
 
         *pending*: take unsealed local changes into account, where sealing them first would be a change (a preview).
         """
@@ -51,6 +55,7 @@ class Planner:
         self._promised: frozenset[tuple[str, str]] = frozenset()
         self._needed = registry.reachable(registry.tracked())
         self._pending = pending
+        self._files = files or IncomingFiles(using, reading=True, quick=True)
         self._lock = lock
         self.forget()
 
@@ -69,7 +74,9 @@ class Planner:
         plan = Plan()
         if isinstance(change.record, Change):
             plan.held[0] = reason
-            plan.details.append(("held", change.record.model, change.record.id))
+            plan.details.append(("held", change.arrived.model, change.arrived.id))
+        else:
+            plan.held_objects[0] = reason
         return plan
 
     def hold_as_told(self, changes: Sequence[Incoming]) -> list[bool]:
@@ -111,7 +118,7 @@ class Planner:
             try:
                 spec = self._spec(change)
                 if isinstance(record, ObjectRecord):
-                    self._plan_object(plan, spec, change)
+                    self._plan_object(plan, spec, change, number)
                 elif record.action == Action.SAME:
                     plan_same(plan, self.outlook, spec, change, number)
                 elif record.field is not None:
@@ -120,10 +127,15 @@ class Planner:
                     self._plan_delete(plan, spec, change, number)
                 else:
                     self._plan_state(plan, spec, change, number)
+            except VoidError:
+                plan.counts["unchanged"] += isinstance(record, Change)
+                plan.details.append(("unchanged", record.model, record.id))
             except (HoldError, values.UndecodableValueError) as error:
                 if isinstance(record, Change):
                     plan.held[number] = str(error)
                     plan.details.append(("held", record.model, record.id))
+                else:
+                    plan.held_objects[number] = str(error)
         keep_revived(plan)
         keep_parents(plan, self.outlook)
         return plan
@@ -132,6 +144,10 @@ class Planner:
 
     def _spec(self, change: Incoming) -> ModelSpec:
         record = change.record
+        if change.fault is not None:
+            raise HoldError(change.fault)
+        if change.void:
+            raise VoidError
         found = self._specs.get((record.model, change.version))
         if found is None:
             found = self._specs[record.model, change.version] = self._find_spec(record.model, change.version)
@@ -197,10 +213,13 @@ class Planner:
 
     # --- an object's state --------------------------------------------------------------------------------------------
 
-    def _plan_object(self, plan: Plan, spec: ModelSpec, change: Incoming) -> None:
+    def _plan_object(self, plan: Plan, spec: ModelSpec, change: Incoming, number: int) -> None:
         """A row of a model that is not tracked: created where it was never seen, otherwise left alone."""
         record = change.record
-        if spec.model not in self._needed or self.outlook.by_id(spec, record.id) is not None:
+        if spec.model not in self._needed:
+            plan.held_objects[number] = f"nothing that is tracked here points to {spec.label}"
+            return
+        if self.outlook.by_id(spec, record.id) is not None:
             return
         if not registry.accepts_object(change.stamp.node, spec.model):
             return  # what points to it is not accepted either
@@ -210,8 +229,9 @@ class Planner:
             return
         try:
             given = self._values(spec, record)
-        except (HoldError, values.UndecodableValueError):
-            return  # what points to it will be held, and says so
+        except (HoldError, values.UndecodableValueError) as error:
+            plan.held_objects[number] = str(error)  # what points to it will be held, and says so
+            return
         taken = {column.name for column in registry.object_fields(spec)}
         slot = self.outlook.create(spec, record.id)
         self._write(plan, slot, spec, {name: value for name, value in given.items() if name in taken}, change)
@@ -304,7 +324,11 @@ class Planner:
                 given[name] = self._target(spec, record.id, spec.relations[name], value, record.refs.get(name))
             else:
                 storable.check(column, values.decode(column, value), self._using)
-                given[name] = value
+                ref = None if record.files is None else record.files.get(name)
+                if ref is None or not value:
+                    given[name] = value
+                else:
+                    given[name] = self._files.name_for(column, value, ref, f"{record.model} {record.id}")
         return given
 
     @staticmethod

@@ -8,25 +8,39 @@ state.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, cast
 
 import orjson
+from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
 from changelog_format import Change, ModelInfo, ObjectRecord, Origin, Target
 from changelog_format.dates import format_date
-from synchro import changelog, naturalkeys, pks, references, registry, serialize, tables, values, versions
-from synchro.models import Action
+from synchro import (
+    changelog,
+    naturalkeys,
+    pks,
+    references,
+    registry,
+    schemas,
+    serialize,
+    tables,
+    upcasting,
+    values,
+    versions,
+)
+from synchro.models import Action, HeldObject, Reference
 from synchro.registry import ModelSpec
+from synchro.schemas import Shape
 from synchro.versions import Key
 
 _EMITTED_LIMIT = 50_000
 
 PORTABLE_COLUMNS = (
     "pk", "model", "root", "pk_text", "link", "action", "payload", "imported", "seq", "date", "base",
-    "base_node__ident", "resolution", "origin__ident", "origin_seq",
+    "base_node__ident", "resolution", "origin__ident", "origin_seq", "version",
 )  # fmt: skip
 
 
@@ -48,6 +62,12 @@ class LogRow(NamedTuple):
     resolution: bool
     origin: str
     origin_seq: int
+    version: int = 1
+
+    @property
+    def place(self) -> schemas.Place:
+        """Label and version of the model under which it was logged."""
+        return self.model, self.version
 
 
 class _Row(NamedTuple):
@@ -62,22 +82,10 @@ class _Names:
     """What the rows that a chunk mentions are called: object ids, and natural keys where there are any."""
 
     ids: dict[_Row, str] = field(default_factory=dict)
+    # Of objects whose model is no more: by root label and text of the primary key.
+    orphans: dict[tuple[str, str], str] = field(default_factory=dict)
     keys: dict[_Row, list[Any]] = field(default_factory=dict)
     known: set[_Row] = field(default_factory=set)
-
-
-def model_info(spec: ModelSpec) -> ModelInfo:
-    """What the header says of a model."""
-    relations = {name: f.related_model._meta.label_lower for name, f in spec.relations.items()}
-    fields = spec.fields if registry.is_tracked(spec.model) else registry.object_fields(spec)
-    return ModelInfo(
-        version=spec.version,
-        key=naturalkeys.key_paths(spec.model),
-        fields={f.name: type(f).__name__ for f in fields},
-        skipped=tuple(sorted(spec.skipped)),
-        relations={name: label for name, label in relations.items() if name in {f.name for f in fields}},
-        links={name: f.related_model._meta.label_lower for name, f in spec.links.items()},
-    )
 
 
 def mentioned_models(labels: Iterable[str]) -> set[ModelSpec]:
@@ -89,67 +97,128 @@ def mentioned_models(labels: Iterable[str]) -> set[ModelSpec]:
 class Translator:
     """Turns rows of one node's log into records, by the chunk.
 
-    It remembers which object records it has given already.
+    Each says its version where that is not what *models*, those of the header, say. It remembers which object records
+    it
+    has given already.
     """
 
-    def __init__(self, own_ident: str, using: str) -> None:
+    def __init__(self, own_ident: str, using: str, models: Mapping[str, ModelInfo] | None = None) -> None:
         self._own = own_ident
         self._using = using
+        self._versions = {label: info.version for label, info in (models or {}).items()}
+        self._shapes = schemas.Shapes(using)
         self._emitted: set[_Row] = set()
+        self._held_objects: bool | None = None
+        self._emitted_held: set[tuple[str, str]] = set()
 
     def records(self, rows: Sequence[LogRow]) -> Iterator[Change | ObjectRecord]:
         """The records of *rows* in their order, each after the object records that it needs."""
         made_here = [row for row in rows if not row.imported]
-        specs = {
-            label: registry.spec(model) for label in {r.model for r in rows} if (model := registry.by_label(label))
-        }
-        at_home = {label: registry.stays_here(spec) for label, spec in specs.items()}
-        states = {
-            row.pk: {name: value for name, value in orjson.loads(row.payload).items() if name not in home}
-            if (home := at_home.get(row.model))
-            else orjson.loads(row.payload)
-            for row in made_here
-            if row.payload
-        }
-        targets = self._targets(
-            (specs[row.model], states[row.pk]) for row in made_here if row.model in specs and row.pk in states
-        )
-        links = {row.pk: self._link(specs[row.model], row) for row in made_here if row.link and row.model in specs}
-        mentioned = {_Row(specs[row.model], row.pk_text) for row in made_here if row.model in specs}
+        self._shapes.load(row.place for row in made_here)
+        shapes = {row.pk: self._shapes.of(*row.place) for row in made_here}
+        states = {row.pk: self._state(row, shapes[row.pk].spec) for row in made_here if row.payload}
+        targets = self._targets((shapes[row.pk], states[row.pk]) for row in made_here if row.pk in states)
+        links = {row.pk: self._link(shapes[row.pk], row) for row in made_here if row.link}
+        mentioned = {_Row(spec, row.pk_text) for row in made_here if (spec := shapes[row.pk].spec) is not None}
         names = self._names(
             mentioned | {row for row in targets.values() if row} | {row for row in links.values() if row}
         )
-        own_keys = self._own_keys(made_here, specs, states, targets, names)
+        names.orphans = self._orphans([row for row in made_here if shapes[row.pk].spec is None])
+        own_keys = self._own_keys(made_here, shapes, states, targets, names)
         relayed = {row.pk: orjson.loads(row.payload) for row in rows if row.imported}
-        needs = self._relayed_needs(rows, relayed, specs)
+        needs = self._relayed_needs(rows, relayed)
         for row in made_here:
-            if row.pk in states and row.model in specs and row.action != Action.DELETE:
+            if row.pk in states and row.action != Action.DELETE:
                 pointed = (
-                    targets.get((specs[row.model], name, _hashable(states[row.pk].get(name))))
-                    for name in specs[row.model].relations
+                    targets.get((shapes[row.pk], name, _hashable(states[row.pk].get(name))))
+                    for name in shapes[row.pk].relations
                 )
                 needs[row.pk] = [target for target in pointed if target and not registry.is_tracked(target.spec.model)]
             elif (end := links.get(row.pk)) is not None and not registry.is_tracked(end.spec.model):
                 needs[row.pk] = [end]
         objects = self._object_records({target for of_row in needs.values() for target in of_row})
+        held = self._held_needs(relayed)
         for row in rows:
             for target in needs.get(row.pk, ()):
                 yield from objects.pop(target, ())
+            yield from held.pop(row.pk, ())
             if row.imported:
-                yield Change.from_dict({**relayed[row.pk], "seq": row.seq})
+                yield Change.from_dict({**relayed[row.pk], "seq": row.seq, **self._said(row.model, row.version)})
             else:
                 state = states.get(row.pk, {})
-                yield self._change(row, specs.get(row.model), state, targets, links.get(row.pk), names, own_keys)
+                yield self._change(row, shapes[row.pk], state, targets, links.get(row.pk), names, own_keys)
 
-    def _relayed_needs(
-        self, rows: Sequence[LogRow], relayed: dict[int, dict[str, Any]], specs: dict[str, ModelSpec]
-    ) -> dict[int, list[_Row]]:
+    @staticmethod
+    def _state(row: LogRow, spec: ModelSpec | None) -> serialize.State:
+        """What was logged, without what is to stay here by now."""
+        state: serialize.State = orjson.loads(row.payload)
+        home = registry.stays_here(spec) if spec is not None else ()
+        return {name: value for name, value in state.items() if name not in home} if home else state
+
+    def _said(self, label: str, version: int) -> dict[str, Any]:
+        """What a record says of its version."""
+        header = self._versions.get(label)
+        if header is None:
+            model = registry.by_label(label)
+            header = version if model is None else registry.spec(model).version
+        return {} if version == header else {"version": version}
+
+    def _orphans(self, rows: Sequence[LogRow]) -> dict[tuple[str, str], str]:
+        """The ids of objects whose model is not installed any more."""
+        found: dict[tuple[str, str], str] = {}
+        for root in {row.root for row in rows}:
+            texts = sorted({row.pk_text for row in rows if row.root == root})
+            for part in serialize.chunks(texts):
+                ids = Reference.objects.using(self._using).filter(model=root, pk_text__in=part)
+                for text, object_id in ids.order_by("-object_id").values_list("pk_text", "object_id"):
+                    found[root, text] = object_id  # the smallest comes last
+        return found
+
+    def _held_needs(self, relayed: Mapping[int, dict[str, Any]]) -> dict[int, list[ObjectRecord]]:
+        """The held object records that relayed records point to: this node could not make rows of them."""
+        if self._held_objects is None:
+            self._held_objects = HeldObject.objects.using(self._using).exists()
+        found: dict[int, list[ObjectRecord]] = {}
+        if not self._held_objects:
+            return found
+        wanted = {pk: [*record.get("refs", {}).values()] for pk, record in relayed.items()}
+        for pk, record in relayed.items():
+            if "target" in record:
+                wanted[pk].append(record["target"]["id"])
+        held: dict[str, list[ObjectRecord]] = defaultdict(list)
+        asked: set[str] = set()
+        level = {object_id for ids in wanted.values() for object_id in ids}
+        while level:
+            asked |= level
+            following: set[str] = set()
+            for part in serialize.chunks(sorted(level)):
+                rows = HeldObject.objects.using(self._using).filter(object_id__in=part).order_by("pk")
+                for object_id, version, payload in rows.values_list("object_id", "version", "payload"):
+                    data = orjson.loads(payload)
+                    each = ObjectRecord.from_dict({**data, **self._said(data["model"], version)})
+                    held[object_id].append(each)
+                    following.update(each.refs.values())
+            level = following - asked
+        for pk, ids in wanted.items():
+            found[pk] = [given for object_id in ids for given in self._fresh_held(object_id, held)]
+        return found
+
+    def _fresh_held(self, object_id: str, held: Mapping[str, list[ObjectRecord]]) -> Iterator[ObjectRecord]:
+        for record in held.get(object_id, ()):
+            if (record.model, object_id) not in self._emitted_held:
+                self._emitted_held.add((record.model, object_id))
+                for needed in record.refs.values():
+                    yield from self._fresh_held(needed, held)
+                yield record
+
+    def _relayed_needs(self, rows: Sequence[LogRow], relayed: dict[int, dict[str, Any]]) -> dict[int, list[_Row]]:
         """For each relayed record the rows here of models that are not tracked, to which it points."""
         pointed: list[tuple[int, ModelSpec, str]] = []
         for row in rows:
-            if not row.imported or row.model not in specs:
+            model = registry.by_label(upcasting.current_label(row.model)) if row.imported else None
+            if model is None:
                 continue
-            record, spec = relayed[row.pk], specs[row.model]
+            record, spec = relayed[row.pk], registry.spec(model)
             named: list[tuple[Any, str]] = [
                 (spec.relations.get(name), each) for name, each in record.get("refs", {}).items()
             ]
@@ -170,23 +239,26 @@ class Translator:
         self, states: Sequence[tuple[ModelSpec, serialize.State]]
     ) -> list[tuple[dict[str, Any], dict[str, str]]]:
         """Fields and refs of local *states*, as a record would carry them."""
-        targets = self._targets(states)
+        shapes = {spec: schemas.present_shape(spec) for spec, _ in states}
+        shaped = [(shapes[spec], state) for spec, state in states]
+        targets = self._targets(shaped)
         names = self._names({row for row in targets.values() if row})
-        return [self._portable(spec, state, targets, names) for spec, state in states]
+        return [self._portable(shape, state, targets, names) for shape, state in shaped]
 
     # --- one record ---------------------------------------------------------------------------------------------------
 
     def _change(
         self,
         row: LogRow,
-        spec: ModelSpec | None,
+        shape: Shape,
         state: serialize.State,
         targets: dict[Any, _Row | None],
         link: _Row | None,
         names: _Names,
         own_keys: dict[int, list[Any] | None],
     ) -> Change:
-        me = _Row(spec, row.pk_text) if spec is not None else None
+        me = _Row(shape.spec, row.pk_text) if shape.spec is not None else None
+        orphan = names.orphans.get((row.root, row.pk_text)) or f"{self._own}/{row.pk_text}"
         # Made here, though under an earlier id where the database was restored from a backup since.
         earlier = row.origin != self._own
         common: dict[str, Any] = {
@@ -196,8 +268,9 @@ class Translator:
             "base": None if row.base is None else format_date(row.base),
             "base_node": row.base_node if row.base_node != row.origin else None,
             "model": row.model,
-            "id": names.ids[me] if me else f"{self._own}/{row.pk_text}",
+            "id": names.ids[me] if me else orphan,
             "resolution": row.resolution,
+            **self._said(row.model, row.version),
         }
         if row.action == Action.SAME:
             same = tuple(orjson.loads(row.payload)["same"])
@@ -213,24 +286,24 @@ class Translator:
         key = own_keys.get(row.pk)
         if row.action == Action.DELETE:
             return Change(**common, action="delete", key=key)
-        fields, refs = self._portable(spec, state, targets, names)
+        fields, refs = self._portable(shape, state, targets, names)
         return Change(**common, action=row.action, key=key, fields=fields, refs=refs)
 
     @staticmethod
     def _portable(
-        spec: ModelSpec | None, state: serialize.State, targets: dict[Any, _Row | None], names: _Names
+        shape: Shape, state: serialize.State, targets: dict[Any, _Row | None], names: _Names
     ) -> tuple[dict[str, Any], dict[str, str]]:
         """The fields, and the object ids of the targets of foreign keys.
 
         Foreign keys are natural keys among the fields, where the target has one.
         """
         refs: dict[str, str] = {}
-        if spec is None or not spec.relations:
+        if not shape.relations:
             return state, refs
         fields = dict(state)
-        for name in spec.relations:
+        for name in shape.relations:
             raw = state.get(name)
-            target = targets.get((spec, name, _hashable(raw)))
+            target = targets.get((shape, name, _hashable(raw)))
             if raw is None or target is None or target not in names.known:
                 continue  # a foreign key that dangles on purpose is carried as it is
             refs[name] = names.ids[target]
@@ -240,20 +313,18 @@ class Translator:
 
     # --- looking up, by the chunk -------------------------------------------------------------------------------------
 
-    def _targets(self, states: Iterable[tuple[ModelSpec, serialize.State]]) -> dict[Any, _Row | None]:
-        """(spec, foreign key name, raw value) → the row that it points to, for every foreign key of *states*."""
+    def _targets(self, states: Iterable[tuple[Shape, serialize.State]]) -> dict[Any, _Row | None]:
+        """(shape, foreign key name, raw value) → the row that it points to, for every foreign key of *states*."""
         found: dict[Any, _Row | None] = {}
         by_column: dict[models.Field[Any, Any], dict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
-        for spec, state in states:
-            for name, relation in spec.relations.items():
+        for shape, state in states:
+            for name, (target, column) in shape.relations.items():
                 raw = state.get(name)
-                place = (spec, name, _hashable(raw))
+                place = (shape, name, _hashable(raw))
                 if raw is None or place in found:
                     continue
-                column = relation.target_field
-                target = registry.spec(relation.related_model)
                 try:
-                    value = values.decode(relation, raw)
+                    value = values.decode(column, raw)
                 except values.UndecodableValueError:  # logged before the schema changed: it points nowhere by now
                     found[place] = None
                     continue
@@ -272,10 +343,10 @@ class Translator:
         return found
 
     @staticmethod
-    def _link(spec: ModelSpec, row: LogRow) -> _Row | None:
+    def _link(shape: Shape, row: LogRow) -> _Row | None:
         name, _, pk_text = row.link.partition(":")
-        relation = spec.links.get(name)
-        return None if relation is None else _Row(registry.spec(relation.related_model), pk_text)
+        target = shape.links.get(name)
+        return None if target is None else _Row(target, pk_text)
 
     def _names(self, rows: set[_Row]) -> _Names:
         names = _Names()
@@ -314,7 +385,7 @@ class Translator:
     def _own_keys(
         self,
         rows: Sequence[LogRow],
-        specs: dict[str, ModelSpec],
+        shapes: dict[int, Shape],
         states: dict[int, serialize.State],
         targets: dict[Any, _Row | None],
         names: _Names,
@@ -322,35 +393,33 @@ class Translator:
         """The natural key of each logged object as it was at that change, which is not always what it is now."""
         through: dict[tuple[ModelSpec, str], set[str]] = defaultdict(set)
         for row in rows:
-            spec = specs.get(row.model)
-            for path in (naturalkeys.key_paths(spec.model) or ()) if spec and row.pk in states else ():
+            shape = shapes[row.pk]
+            for path in (shape.key or ()) if row.pk in states else ():
                 head, _, rest = path.partition("__")
-                target = targets.get((spec, head, _hashable(states[row.pk].get(head)))) if rest else None
+                target = targets.get((shape, head, _hashable(states[row.pk].get(head)))) if rest else None
                 if target is not None:
                     through[target.spec, rest].add(target.pk_text)
         looked_up = {
             (target, rest): self._path_values(target, rest, texts) for (target, rest), texts in through.items()
         }
 
-        def component(spec: ModelSpec, state: serialize.State, path: str) -> Any:
+        def component(shape: Shape, state: serialize.State, path: str) -> Any:
             head, _, rest = path.partition("__")
             if not rest:
                 return state[path]
-            target = targets.get((spec, head, _hashable(state.get(head))))
+            target = targets.get((shape, head, _hashable(state.get(head))))
             return None if target is None else looked_up[target.spec, rest][target.pk_text]
 
         keys: dict[int, list[Any] | None] = {}
         for row in rows:
-            spec = specs.get(row.model)
-            if spec is None:
-                continue
-            current = names.keys.get(_Row(spec, row.pk_text))
-            paths = naturalkeys.key_paths(spec.model)
-            if paths is None or row.pk not in states:
+            shape = shapes[row.pk]
+            # A key of today's form tells nothing of an object of another version.
+            current = None if shape.spec is None or shape.past else names.keys.get(_Row(shape.spec, row.pk_text))
+            if shape.key is None or row.pk not in states:
                 keys[row.pk] = current
                 continue
             try:
-                keys[row.pk] = [component(spec, states[row.pk], path) for path in paths]
+                keys[row.pk] = [component(shape, states[row.pk], path) for path in shape.key]
             except (
                 KeyError
             ):  # a skipped field, or a target that is gone: the row's present key is the best that is known
@@ -359,7 +428,10 @@ class Translator:
 
     def _path_values(self, spec: ModelSpec, path: str, texts: set[str]) -> dict[str, Any]:
         """Text of the pk → the value at *path*, from the rows, or from the last logged state of rows that are gone."""
-        column = _leaf_field(spec.model, path)
+        try:
+            column = _leaf_field(spec.model, path)
+        except FieldDoesNotExist:  # the target's model has changed since: the key is not known
+            return {}
         pk_of = {text: pk for text in texts if (pk := references.pk_value(spec, text)) is not None}
         by_pk: dict[Any, Any] = {}
         for rows in serialize.by_pk(spec, pk_of.values(), self._using):
@@ -385,18 +457,20 @@ class Translator:
         single: dict[_Row, ObjectRecord] = {}
         while level:
             states = self._object_states(level)
-            targets = self._targets((row.spec, state) for row, state in states.items())
+            shapes = {row.spec: schemas.present_shape(row.spec) for row in states}
+            targets = self._targets((shapes[row.spec], state) for row, state in states.items())
             names = self._names(set(states) | {row for row in targets.values() if row})
             following: set[_Row] = set()
             for row, state in states.items():
-                fields, refs = self._portable(row.spec, state, targets, names)
+                fields, refs = self._portable(shapes[row.spec], state, targets, names)
                 single[row] = ObjectRecord(
                     model=row.spec.label, id=names.ids[row], key=names.keys.get(row), fields=fields, refs=refs
                 )
                 needs[row] = [
                     target
                     for name in row.spec.relations
-                    if (target := targets.get((row.spec, name, _hashable(state.get(name))))) and target in names.known
+                    if (target := targets.get((shapes[row.spec], name, _hashable(state.get(name)))))
+                    and target in names.known
                 ]
                 following.update(target for target in needs[row] if not registry.is_tracked(target.spec.model))
             references.add(

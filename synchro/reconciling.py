@@ -19,7 +19,7 @@ import orjson
 from django.db import connections, models
 
 from changelog_format import Change
-from synchro import changelog, links, nodes, pks, references, registry, serialize, tables, versions
+from synchro import changelog, links, nodes, pks, references, registry, serialize, tables, upcasting, versions
 from synchro.changelog import Entry
 from synchro.models import Action, ChangeLog, Version
 from synchro.plan import Incoming
@@ -158,7 +158,7 @@ class _Known:
     def last(self, key: Key) -> ModelSpec | None:
         """The model of the last change, where it is still in the log."""
         change = self._change(key)
-        model = registry.by_label(change.label) if change is not None else None
+        model = registry.by_label(upcasting.current_label(change.label)) if change is not None else None
         return None if model is None else registry.spec(model)
 
     def holds(self, key: Key, state: serialize.State) -> bool:
@@ -168,7 +168,7 @@ class _Known:
             return False
         if change.imported:
             return self._as_told[self.alive[key].change_id or 0]
-        return _covers(orjson.loads(change.payload), state)
+        return _covers(_as_of_now(change), state)
 
     def plain_state(self, key: Key, spec: ModelSpec) -> serialize.State:
         """What is known of the last state, for the log of a deletion: foreign keys only where they are our own."""
@@ -218,6 +218,11 @@ def _changes(wanted: Sequence[int], using: str) -> dict[int, _Logged]:
     return found
 
 
+def _as_of_now(change: _Logged) -> serialize.State:
+    """What was logged, under the names and in the forms that the model's fields have by now."""
+    return upcasting.lift_state(change.label, change.version, orjson.loads(change.payload))
+
+
 def _covers(logged: Mapping[str, Any], state: Mapping[str, Any]) -> bool:
     """Whether *logged* says all that the row holds. Columns that are gone since do not matter."""
     return all(name in logged and logged[name] == value for name, value in state.items())
@@ -243,7 +248,7 @@ def _sibling_same(spec: ModelSpec, key: Key, state: serialize.State, using: str)
     if pk is None:
         return False
     last = _changes([pk], using)[pk]
-    return _hold_as_told({pk: last}, using)[pk] if last.imported else _covers(orjson.loads(last.payload), state)
+    return _hold_as_told({pk: last}, using)[pk] if last.imported else _covers(_as_of_now(last), state)
 
 
 def _pointed_first(found: list[tuple[Any, Entry]]) -> list[tuple[Any, Entry]]:

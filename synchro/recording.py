@@ -15,10 +15,22 @@ import orjson
 from django.db import models
 from django.utils import timezone
 
-from changelog_format import Change, Header
+from changelog_format import Change, ObjectRecord
 from changelog_format.dates import format_date
-from synchro import changelog, naturalkeys, nodes, pks, portable, references, registry, serialize, tables, versions
-from synchro.models import Action, ChangeLog, Conflict, Held, Node
+from synchro import (
+    changelog,
+    naturalkeys,
+    nodes,
+    pks,
+    portable,
+    references,
+    registry,
+    serialize,
+    tables,
+    upcasting,
+    versions,
+)
+from synchro.models import Action, ChangeLog, Conflict, Held, HeldObject, Node
 from synchro.plan import FoundConflict, Incoming, Plan, Remove
 from synchro.plan_parents import NEEDING, referrers
 from synchro.registry import ModelSpec
@@ -58,8 +70,7 @@ def _entry(spec: ModelSpec, text: str, link: str, action: Action, payload: str) 
 class Recorder:
     """Writes down what each chunk of one import brought."""
 
-    def __init__(self, header: Header, node: Node, using: str) -> None:
-        self._header = header
+    def __init__(self, node: Node, using: str) -> None:
         self._node = node
         self._using = using
         self._node_ids: dict[str, int] = {node.ident: node.pk}
@@ -82,6 +93,7 @@ class Recorder:
         self._merges(plan)
         self._decisions(plan)
         self._deferred += plan.deferred
+        self._held_objects(plan, batch)
 
     @staticmethod
     def _settle_links(plan: Plan, batch: Sequence[Incoming]) -> None:
@@ -138,19 +150,20 @@ class Recorder:
         return entries
 
     def _row(self, plan: Plan, number: int, change: Incoming) -> tuple[Any, ...]:
-        record: Any = change.record
+        record: Any = change.arrived
         node = self._node
         node.seq += 1
         node.clock = max(node.clock, change.stamp.date)
         data = record.to_dict()
         del data["seq"]
+        data.pop("version", None)  # it has a column of its own
         data["origin"] = {"node": change.stamp.node, "seq": change.origin_seq}
-        root, text = self._place(plan, number, record)
+        root, text = self._place(plan, number, change)
         return (
             record.model,
             root,
             text,
-            self._link_text(plan, number, record),
+            self._link_text(plan, number, change),
             record.action,
             changelog.now(),
             orjson.dumps(data).decode(),
@@ -163,20 +176,21 @@ class Recorder:
             self._node_ids[change.stamp.node],
             change.origin_seq,
             change.resolution,
-            change.version,
+            change.arrived_version,
         )
 
     @staticmethod
-    def _place(plan: Plan, number: int, record: Any) -> tuple[str, str]:
+    def _place(plan: Plan, number: int, change: Incoming) -> tuple[str, str]:
         """Root model and primary key text by which the log finds the history of the object."""
-        slot = plan.slots.get(number)
+        slot, record = plan.slots.get(number), change.record
         if slot is not None and number not in plan.held:
             model = registry.by_label(record.model)
             return (registry.spec(model).root_label if model is not None else record.model), _text(slot)
         return record.model, unborn_text(record.id)
 
     @staticmethod
-    def _link_text(plan: Plan, number: int, record: Any) -> str:
+    def _link_text(plan: Plan, number: int, change: Incoming) -> str:
+        record: Any = change.record
         if record.action == Action.SAME:
             return _MERGED
         if record.field is None:
@@ -190,7 +204,7 @@ class Recorder:
             Held.objects.using(self._using).filter(change__in=part).delete()
         columns = tables.columns(ChangeLog, "root", "pk_text", "link")
         rows = [
-            (*self._place(plan, number, change.record), self._link_text(plan, number, change.record), entries[number])
+            (*self._place(plan, number, change), self._link_text(plan, number, change), entries[number])
             for number, change in changes
             if number not in plan.held
         ]
@@ -205,10 +219,36 @@ class Recorder:
         columns = ("change", "change__payload", "change__version")
         for pk, payload, version in rows.values_list(*columns).iterator(chunk_size=serialize.CHUNK):
             record = Change.from_dict({**orjson.loads(payload), "seq": 1})
-            change = Incoming.of(record, self._header.node.id, version)
+            change = Incoming.of(record, self._node.ident, version)  # each names its origin
             self._kept[change.stamp.node, change.origin_seq] = pk
             found.append(change)
         return found
+
+    def _held_objects(self, plan: Plan, batch: Sequence[Incoming]) -> None:
+        """Keep the object records that could not be used; of those that were kept before, drop what is in now."""
+        rows = HeldObject.objects.using(self._using)
+        for number in plan.held_objects:
+            change = batch[number]
+            record: Any = change.arrived
+            data = record.to_dict()
+            data.pop("version", None)
+            rows.update_or_create(
+                model=record.model,
+                object_id=record.id,
+                defaults={"version": change.arrived_version, "payload": orjson.dumps(data).decode()},
+            )
+        if self.retrying:
+            for number, change in enumerate(batch):
+                if isinstance(change.arrived, ObjectRecord) and number not in plan.held_objects:
+                    rows.filter(model=change.arrived.model, object_id=change.arrived.id).delete()
+
+    def held_objects(self) -> list[Incoming]:
+        """The object records that could not be used yet, in the order in which they came."""
+        rows = HeldObject.objects.using(self._using).order_by("pk").values_list("version", "payload")
+        return [
+            Incoming.of(ObjectRecord.from_dict(orjson.loads(payload)), self._node.ident, version)
+            for version, payload in rows.iterator(chunk_size=serialize.CHUNK)
+        ]
 
     # --- identities and versions --------------------------------------------------------------------------------------
 
@@ -383,7 +423,7 @@ class Recorder:
         """The multi-table parent of *spec* that *current* brought back alone, after the child's deletion."""
         logged = ChangeLog.objects.using(self._using).filter(pk=current.change_id or 0, action=Action.ADD)
         label = logged.values_list("model", flat=True).first()
-        model = None if label is None else registry.by_label(label)
+        model = None if label is None else registry.by_label(upcasting.current_label(label))
         return registry.spec(model) if model in spec.model._meta.get_parent_list() and model is not None else None
 
     def _keep_parent(self, spec: ModelSpec, slot: Slot, pk: Any, change: Incoming, stamp: Stamp) -> None:

@@ -34,7 +34,7 @@ class ModelSpec:
     ``relations``: those of them that are foreign keys, by name.
     ``links``: the m2m fields with a through table of Django's.
     ``skipped``: the names that ``SYNCHRO_SKIP`` and ``SYNCHRO_SKIP_FIELDS`` leave out.
-    ``version``: ``SYNCHRO_VERSION``.
+    ``version``: that of ``SYNCHRO_VERSIONS``, or ``SYNCHRO_VERSION``.
     """
 
     model: ModelClass
@@ -128,7 +128,7 @@ def spec(model: ModelClass) -> ModelSpec:
             if is_link_field(field) and field.name not in skipped and through(field)._meta.auto_created
         },
         skipped=skipped,
-        version=int(getattr(model, "SYNCHRO_VERSION", 1)),
+        version=conf.model_versions().get(options.label_lower, int(getattr(model, "SYNCHRO_VERSION", 1))),
     )
 
 

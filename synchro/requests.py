@@ -181,6 +181,7 @@ def answer(
     *,
     max_size: int | None = None,
     level: int | None = None,
+    with_files: bool = False,
     using: str = DEFAULT_DB_ALIAS,
 ) -> Iterator[ExportReport]:
     """Write the ranges that the request *source* asks for, as bundles for whoever asks; a report for each.
@@ -204,12 +205,21 @@ def answer(
                 hint="Import a bundle of that node here: this one then takes a new id, and both go on.",
             )
         if max_size is None:
-            report = export_bundle(target, to=to, since=each.since, until=each.until, level=level, using=using)
+            report = export_bundle(
+                target, to=to, since=each.since, until=each.until, level=level, with_files=with_files, using=using
+            )
             if report is not None:
                 yield report
         elif target is None or isinstance(target, (str, Path)):
             yield from export_parts(
-                target, max_size=max_size, to=to, since=each.since, until=each.until, level=level, using=using
+                target,
+                max_size=max_size,
+                to=to,
+                since=each.since,
+                until=each.until,
+                level=level,
+                with_files=with_files,
+                using=using,
             )
         else:
             raise ExportError("Parts of a bounded size are written to a folder.")

@@ -11,15 +11,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import orjson
-from django.db import models, transaction
+from django.db import transaction
 from django.db.models import Max
 
 from changelog_format.dates import format_date
-from synchro import changelog, nodes, pks, references, registry, serialize, tables, values, versions
+from synchro import (
+    changelog,
+    nodes,
+    pks,
+    references,
+    registry,
+    relabelling,
+    schemas,
+    serialize,
+    tables,
+    upcasting,
+    values,
+    versions,
+)
 from synchro.errors import ClockError
 from synchro.models import Action, ChangeLog, Node, options
 from synchro.options import DEFAULT_TOLERANCE_SECONDS
 from synchro.registry import ModelSpec
+from synchro.schemas import Pointer, Shapes
 from synchro.versions import Current, Key, Stamp
 
 MICROSECONDS = 1_000_000
@@ -33,6 +47,7 @@ class _Row(NamedTuple):
     action: str
     captured: int
     payload: str
+    version: int
 
 
 def seal(using: str) -> Node:
@@ -59,7 +74,9 @@ def seal_pending(node: Node, using: str) -> int:
     It happens under the lock that :func:`synchro.nodes.lock_own` took.
     """
     start = node.seq
+    relabelling.follow_renames(using)
     while part := _pending(using, limit=serialize.CHUNK):
+        schemas.note_own({row.model for row in part}, using)
         for rows in serialize.chunks(_log_missing_targets(part, using)):
             _number(node, rows, using)
         _number(node, part, using)
@@ -79,8 +96,10 @@ def seal_pending(node: Node, using: str) -> int:
 def _pending(using: str, *, after: int = 0, limit: int | None = None) -> list[_Row]:
     rows = changelog.pending(using).filter(pk__gt=after)[:limit]
     return [
-        _Row(row[0], row[1], Key(row[2], row[3], row[4]), *row[5:])
-        for row in rows.values_list("pk", "model", "root", "pk_text", "link", "action", "captured", "payload")
+        _Row(row[0], row[1], Key(row[2], row[3], upcasting.current_link(row[1], row[8], row[4])), *row[5:])
+        for row in rows.values_list(
+            "pk", "model", "root", "pk_text", "link", "action", "captured", "payload", "version"
+        )
     ]
 
 
@@ -109,37 +128,39 @@ def _number(node: Node, part: Sequence[_Row], using: str) -> None:
 
 def _targets(rows: Iterable[_Row], using: str) -> Iterator[tuple[ModelSpec, Any]]:
     """The rows of tracked models that *rows* need: what their states point to, and both ends of their links."""
-    by_column: dict[models.ForeignKey[Any, Any], set[Any]] = defaultdict(set)
+    by_column: dict[Pointer, set[Any]] = defaultdict(set)
+    rows = list(rows)
+    shapes = Shapes(using)
+    shapes.load((row.model, row.version) for row in rows)
     for row in rows:
-        model = registry.by_label(row.model)
-        if model is None or not registry.is_tracked(model) or row.action == Action.DELETE:
+        shape = shapes.of(row.model, row.version)
+        source = shape.spec
+        if source is None or not registry.is_tracked(source.model) or row.action == Action.DELETE:
             continue
         if row.key.link:
-            link = registry.spec(model).links.get(row.key.link.partition(":")[0])
+            link = source.links.get(row.key.link.partition(":")[0])
             if link is not None:
-                source, target = registry.spec(model), registry.spec(link.related_model)
+                target = registry.spec(link.related_model)
                 yield source, references.pk_value(source, row.key.pk_text)
                 yield target, references.pk_value(target, row.key.link.partition(":")[2])
             continue
-        relations = registry.spec(model).relations
-        if relations and row.payload:
+        if shape.relations and row.payload:
             state = orjson.loads(row.payload)
-            for name, field in relations.items():
+            for name, pointer in shape.relations.items():
                 value = state.get(name)
                 if value is None:
                     continue
                 try:
-                    pointed = values.decode(field, value)
+                    pointed = values.decode(pointer.column, value)
                 except values.UndecodableValueError:  # logged before the schema changed: it points nowhere by now
                     continue
-                if field.target_field.primary_key:
-                    yield registry.spec(field.related_model), pointed
+                if pointer.column.primary_key:
+                    yield pointer.target, pointed
                 else:
-                    by_column[field].add(pointed)
-    for field, wanted in by_column.items():  # foreign keys with to_field
-        target = registry.spec(field.related_model)
+                    by_column[pointer].add(pointed)
+    for (target, column), wanted in by_column.items():  # foreign keys with to_field
         for part in serialize.chunks(list(wanted)):
-            found = serialize.rows(target, using).filter(**{f"{field.target_field.attname}__in": part})
+            found = serialize.rows(target, using).filter(**{f"{column.attname}__in": part})
             yield from ((target, pk) for pk in found.values_list("pk", flat=True))
 
 

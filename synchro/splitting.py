@@ -51,6 +51,7 @@ def export_parts(
     until: int | None = None,
     overlap: int = 0,
     level: int | None = None,
+    with_files: bool = False,
     using: str = DEFAULT_DB_ALIAS,
 ) -> Iterator[ExportReport]:
     """As ``export_bundle``, in as many bundles as it takes for none to exceed *max_size* bytes; a report for each.
@@ -62,7 +63,7 @@ def export_parts(
     folder = Path() if target is None else Path(target)
     if not folder.is_dir():
         raise ExportError(f"{folder} is no folder; parts of a bounded size are written to one, named by their ranges.")
-    job = prepare(to=to, since=since, until=until, overlap=overlap, using=using)
+    job = prepare(to=to, since=since, until=until, overlap=overlap, with_files=with_files, using=using)
     while job is not None:
         report = _part(job, folder, max_size, level, using)
         yield report

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from changelog_format import Header, NodeInfo
 from changelog_format.dates import format_date
-from synchro import changelog, conf, exporting, nodes, references, registry, serialize
+from synchro import changelog, conf, exporting, nodes, references, registry, serialize, upcasting
 from synchro.errors import SynchronizeError
 from synchro.folding import folded_records
 from synchro.models import ChangeLog, Destination, Node, options
@@ -29,6 +29,7 @@ from synchro.pause import DisableSynchroLog
 from synchro.reconciling import reconcile
 from synchro.registry import ModelSpec
 from synchro.seal import seal_pending
+from synchro.sending_files import without_contents
 from synchro.taking import ImportReport, Taking
 
 LAST_CHECK = ("synchro.options", "", "last_check")
@@ -63,9 +64,10 @@ def synchronize(using: str = DEFAULT_DB_ALIAS, remote: str | None = None) -> Imp
             return None
         if _reconcile(node, destination.seq, using):
             seal_pending(node, using)
+        header = _header(node, destination, using)
         report = Taking(
-            _header(node, destination, using),
-            folded_records(node, destination.seq, node.seq, using),
+            header,
+            without_contents(folded_records(node, destination.seq, node.seq, using, header.models)),
             name=f"Synchronization with {alias}",
             allow_gap=True,
             using=alias,
@@ -101,7 +103,7 @@ def _reconcile(node: Node, start: int, using: str) -> int:
     rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, imported=False, link="")
     by_spec: dict[ModelSpec, dict[str, None]] = defaultdict(dict)
     for label, text in rows.order_by("seq").values_list("model", "pk_text").iterator(chunk_size=serialize.CHUNK):
-        model = registry.by_label(label)
+        model = registry.by_label(upcasting.current_label(label))
         if model is not None and registry.is_tracked(model):
             by_spec[registry.spec(model)][text] = None
     logged = 0

@@ -12,13 +12,15 @@ import orjson
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 from django.utils import timezone
 
-from changelog_format import Change, Header, ObjectRecord
+from changelog_format import Change, FilePiece, Header, ObjectRecord
 from changelog_format.dates import format_date, parse_date
-from synchro import apply, changelog, conf, nodes, references, restoring, serialize
+from synchro import apply, changelog, conf, nodes, references, restoring, schemas, serialize, upcasting
 from synchro.checkpoints import Checkpoints
 from synchro.conf import Policy
+from synchro.drift import Difference
 from synchro.errors import ClockError, ConflictError, DanglingError, ForkError, HeldError
-from synchro.models import MAX_VERSION, Bundle, Held, Node, as_datetime, options
+from synchro.filing import IncomingFiles, contents_of
+from synchro.models import Bundle, Held, Node, as_datetime, options
 from synchro.plan import ConflictFoundError, HoldError, Incoming, Plan
 from synchro.planner import Planner
 from synchro.recording import Recorder
@@ -46,9 +48,11 @@ class HeldChange:
 class ImportReport:
     """What an import did, or would do (``dry_run``).
 
-    Counts are of changes; ``held`` counts, ``held_changes`` names some. ``sender_ahead``: by how many seconds at least
-    the sender's clock is ahead of this machine's (how far it is behind cannot be told from a file). ``new_id``: this
-    database turned out to be a restored backup, and goes on under this id.
+    Counts are of changes; ``held`` counts, ``held_changes`` names some. ``files``: contents that were written;
+    ``missing_files`` names some that did not come and are not here. ``schema``: models whose schema here is another one
+    than the sender's. ``sender_ahead``: by how many seconds at least the sender's clock is ahead of this machine's (how
+    far it is behind cannot be told from a file). ``new_id``: this database turned out to be a restored backup, and goes
+    on under this id. Without a file, where only what is held was tried again, ``bundle`` and ``file`` are empty.
     """
 
     bundle: str
@@ -73,6 +77,9 @@ class ImportReport:
     sender_ahead: float = 0.0
     new_id: str | None = None
     held_changes: tuple[HeldChange, ...] = ()
+    files: int = 0
+    missing_files: tuple[str, ...] = ()
+    schema: tuple[Difference, ...] = ()
     details: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,8 +100,8 @@ class Taking:
 
     def __init__(
         self,
-        header: Header,
-        records: Iterable[Change | ObjectRecord],
+        header: Header | None,
+        records: Iterable[Change | ObjectRecord | FilePiece],
         *,
         name: str,
         records_total: int = 0,
@@ -104,11 +111,14 @@ class Taking:
         allow_gap: bool = False,
         careful: bool = False,
         own_changes: restoring.OwnChanges | None = None,
+        differences: Sequence[Difference] = (),
+        dry_run: bool = False,
         using: str,
     ) -> None:
         self._own_changes = own_changes
         self._new_id: str | None = None
-        self._header = header
+        self._of_bundle = header
+        self._differences = tuple(differences)
         self._records = records
         self._total = records_total
         self._sha256 = sha256
@@ -118,6 +128,8 @@ class Taking:
         self._allow_gap = allow_gap
         self._careful = careful
         self._using = using
+        self._versions = {} if header is None else {label: info.version for label, info in header.models.items()}
+        self._keys = upcasting.older_keys(self._versions)
         self._counts: Counter[str] = Counter()
         self._held: list[HeldChange] = []
         self._held_before: set[tuple[str, int]] = set()
@@ -125,8 +137,16 @@ class Taking:
         self._details: list[tuple[str, str, str]] = []
         self._tables: set[str] = set()
         self._refused: set[tuple[str, int]] = set()
+        self._still_held: Sequence[Incoming] = ()
+        self.files = IncomingFiles(using, reading=dry_run)
 
-    # --- the two ways -------------------------------------------------------------------------------------------------
+    @property
+    def _header(self) -> Header:
+        if self._of_bundle is None:
+            raise RuntimeError("there is no bundle: only what is held can be tried again")
+        return self._of_bundle
+
+    # --- the ways -----------------------------------------------------------------------------------------------------
 
     def take(self) -> ImportReport:
         """Plan and apply everything, in the caller's transaction."""
@@ -139,8 +159,10 @@ class Taking:
             return self._own_bundle()
         checkpoints = Checkpoints(self._header, node, self._using)
         checkpoints.check(allow_gap=self._allow_gap)
+        self._check_schema(checkpoints.peer)
+        schemas.note_received(self._header.models, self._using)
         planner = self._planner(node, lock=lambda wanted: self._lock(node, wanted))
-        recorder = Recorder(self._header, node, self._using)
+        recorder = Recorder(node, self._using)
         if self._strict:
             self._held_before = {(each.stamp.node, each.origin_seq) for each in recorder.held_changes()}
         for batch in self._batches(checkpoints):
@@ -148,8 +170,10 @@ class Taking:
         self._retry_held(planner, recorder)
         self._finish_deferred(recorder)
         self._check_constraints()
+        self.files.settle([contents_of(each.arrived) for each in self._still_held])
         if self._strict and self._held_anew:
             raise HeldError(self._held_text(), hint="Without --strict they are held, and the rest goes in.")
+        self._check_files()
         checkpoints.advance(node)
         node.save(using=self._using, update_fields=["seq", "clock"])
         report = self._report(held=self._held_here())
@@ -169,6 +193,7 @@ class Taking:
             return self._own_bundle(dry_run=True)
         checkpoints = Checkpoints(self._header, node, self._using)
         checkpoints.check(allow_gap=self._allow_gap)
+        self._check_schema(checkpoints.peer)
         planner = self._planner(node, pending=True)
         for batch in self._batches(checkpoints):
             try:
@@ -176,9 +201,76 @@ class Taking:
             except ConflictFoundError as error:
                 raise self._conflict(error) from error
             self._count(plan, batch)
+            self.files.accept(plan.operations)
         if self._strict and self._held:
             raise HeldError(self._held_text(), hint="Without --strict they are held, and the rest goes in.")
+        self._check_files()
         return self._report(held=len(self._held), dry_run=True)
+
+    def retry(self) -> ImportReport:
+        """Try what is held again, in the caller's transaction: this deployment may have been upgraded."""
+        node = nodes.lock_own(self._using)
+        seal_pending(node, self._using)
+        self._total = self._held_here()
+        recorder = Recorder(node, self._using)
+        self._retry_held(self._planner(node, lock=lambda wanted: self._lock(node, wanted)), recorder)
+        self._finish_deferred(recorder)
+        self._check_constraints()
+        self.files.settle([contents_of(each.arrived) for each in self._still_held])
+        node.save(using=self._using, update_fields=["seq", "clock"])
+        return self._retried(node, held=self._held_here(), dry_run=False)
+
+    def preview_retry(self) -> ImportReport:
+        """What :meth:`retry` would do, without writing."""
+        node = nodes.own(self._using)
+        if node is None:
+            return self._retried(None, held=0, dry_run=True)
+        recorder, planner = Recorder(node, self._using), self._planner(node, pending=True)
+        waiting = [*recorder.held_objects(), *recorder.held_changes()]
+        self._total = self._held_here()
+        for part in serialize.chunks(waiting):
+            try:
+                plan = planner.plan(part, promise=True)
+            except ConflictFoundError as error:
+                raise self._conflict(error) from error
+            self._count(plan, part)
+            self.files.accept(plan.operations)
+        return self._retried(node, held=len(self._held), dry_run=True)
+
+    def _retried(self, node: Node | None, *, held: int, dry_run: bool) -> ImportReport:
+        counts: dict[str, Any] = {name: self._counts[name] for name in _COUNTED}
+        return ImportReport(
+            bundle="",
+            file="",
+            node=node.ident if node is not None else "",
+            from_seq=node.seq if node is not None else 0,
+            to_seq=node.seq if node is not None else 0,
+            records=self._total,
+            **counts,
+            held=held,
+            dry_run=dry_run,
+            held_changes=tuple(self._held[:SHOWN]),
+            files=self.files.stored,
+            missing_files=self.files.named_missing(),
+            details=tuple(self._details),
+        )
+
+    def _check_files(self) -> None:
+        if self._strict and self.files.missing:
+            raise HeldError(
+                f"{self._name}: the contents of {len(self.files.missing)} files are missing: "
+                f"{'; '.join(self.files.named_missing())}.",
+                hint="Nothing was imported. Without --strict their rows go in.",
+            )
+
+    def _check_schema(self, peer: Node) -> None:
+        """Refuse a bundle of another schema in a strict import, before anything is written."""
+        held = [each for each in self._differences if each.held]
+        if self._strict and held and self._header.end.seq > peer.taken_seq:
+            raise HeldError(
+                f"{self._name}: its schema is not that of this deployment: {'; '.join(map(str, held))}.",
+                hint="Upgrade this deployment first. Without --strict these changes are held until then.",
+            )
 
     def _planner(self, node: Node | None, *, pending: bool = False, lock: Lock | None = None) -> Planner:
         default: Any = options.conflict_policy
@@ -189,6 +281,7 @@ class Taking:
             self._using,
             pending=pending,
             lock=lock,
+            files=self.files,
         )
 
     def _lock(self, node: Node, wanted: dict[ModelSpec, set[str]]) -> None:
@@ -216,6 +309,9 @@ class Taking:
         latest = changelog.now() + tolerance()
         batch: list[Change | ObjectRecord] = []
         for record in self._records:
+            if isinstance(record, FilePiece):
+                self.files.take(record)
+                continue
             if isinstance(record, Change) and record.date > format_date(latest):
                 raise ClockError(
                     f"{self._name}: the change at position {record.seq} is dated {record.date}, "
@@ -225,13 +321,16 @@ class Taking:
             batch.append(record)
             if len(batch) >= serialize.CHUNK:
                 yield self._unknown(batch, checkpoints)
+                self.files.drop_spooled()
                 batch = []
         if batch:
             yield self._unknown(batch, checkpoints)
 
     def _unknown(self, batch: Sequence[Change | ObjectRecord], checkpoints: Checkpoints) -> list[Incoming]:
-        versions = {label: min(info.version, MAX_VERSION) for label, info in self._header.models.items()}
-        incoming = [Incoming.of(record, self._header.node.id, versions.get(record.model, 1)) for record in batch]
+        sender, versions = self._header.node.id, self._versions
+        incoming = [
+            Incoming.of(record, sender, record.version or versions.get(record.model, 1), self._keys) for record in batch
+        ]
         fresh, known = checkpoints.unknown(incoming)
         self._counts["already_known"] += known
         return fresh
@@ -268,6 +367,9 @@ class Taking:
             plan = planner.nothing(batch[0], _reason(error))
             recorder.record(plan, batch)
         self._count(plan, batch)
+        self.files.accept(plan.operations)
+        for number in plan.held:
+            self.files.keep(contents_of(batch[number].arrived))
         planner.accept(plan)
 
     def _carry_out(
@@ -275,6 +377,7 @@ class Taking:
     ) -> Plan:
         plan = planner.plan(batch, promise=promise)
         recorder.describe_conflicts(plan)
+        self.files.store(plan.operations)
         apply.apply_operations(plan.operations, self._using)
         touched = apply.touched_tables(plan.operations)
         self._tables |= touched
@@ -287,7 +390,9 @@ class Taking:
 
     def _retry_held(self, planner: Planner, recorder: Recorder) -> None:
         """What could not be applied, now or at an earlier import: what it waited for may have come."""
+        self._still_held = ()
         while held := recorder.held_changes():
+            self._still_held = held
             before = len(held), len(self._refused)
             # Those that the database refuses by themselves would make the others fail with them.
             alone = [change for change in held if (change.stamp.node, change.origin_seq) in self._refused]
@@ -295,10 +400,12 @@ class Taking:
             self._held.clear()
             self._held_anew = 0
             recorder.retrying = True
-            for part in [*serialize.chunks(together, serialize.CHUNK), *([change] for change in alone)]:
+            objects = recorder.held_objects()  # what held changes point to, and what they point to themselves
+            for part in [*serialize.chunks(objects), *serialize.chunks(together), *([change] for change in alone)]:
                 self._take_batch(part, planner, recorder, promise=True)
             recorder.retrying = False
-            if (len(recorder.held_changes()), len(self._refused)) == before:
+            self._still_held = recorder.held_changes()
+            if (len(self._still_held), len(self._refused)) == before:
                 return
 
     def _finish_deferred(self, recorder: Recorder) -> None:
@@ -337,7 +444,7 @@ class Taking:
     def _count(self, plan: Plan, batch: Sequence[Incoming]) -> None:
         self._counts.update(plan.counts)
         for number, reason in plan.held.items():
-            record: Any = batch[number].record
+            record: Any = batch[number].arrived
             self._held_anew += (batch[number].stamp.node, batch[number].origin_seq) not in self._held_before
             self._held.append(HeldChange(model=record.model, id=record.id, reason=reason))
         room = 100_000 - len(self._details)
@@ -370,6 +477,9 @@ class Taking:
             sender_ahead=max(0, parse_date(header.created) - changelog.now()) / 1_000_000,
             new_id=self._new_id,
             held_changes=tuple(self._held[:SHOWN]),
+            files=self.files.stored,
+            missing_files=self.files.named_missing(),
+            schema=self._differences,
             details=tuple(self._details),
         )
 

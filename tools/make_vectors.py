@@ -12,11 +12,13 @@ compared by what is in their frames.
 from __future__ import annotations
 
 import argparse
+import base64
 import copy
 import hashlib
 import io
 import json
 import sys
+from dataclasses import replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -34,6 +36,8 @@ from changelog_format import (  # noqa: E402
     BundleError,
     BundleWriter,
     Change,
+    FilePiece,
+    FileRef,
     Header,
     ModelInfo,
     NodeInfo,
@@ -113,7 +117,7 @@ COUNTRY_OBJECT = ObjectRecord(
 )
 
 
-def every_action() -> list[Change | ObjectRecord]:
+def every_action() -> list[Change | ObjectRecord | FilePiece]:
     """Return a history with each action, the optional keys among them."""
     tag = Target(model="geo.tag", id=f"{OFFICE}/77", key=None)
     return [
@@ -128,13 +132,65 @@ def every_action() -> list[Change | ObjectRecord]:
     ]
 
 
-def relayed() -> list[Change | ObjectRecord]:
+def relayed() -> list[Change | ObjectRecord | FilePiece]:
     """Return changes of another node, with a field that the relaying node does not know."""
     fields = {"geonameid": 1, "name": "Łódź", "country": None, "mayor": "unknown here"}
     return [
         change(1, origin=Origin(node=HQ, seq=40), date=day(9), id=f"{HQ}/4", fields=fields, refs={}),
         change(2, id=f"{HQ}/4", base=day(9), base_node=HQ, action="change"),
     ]
+
+
+CITY_1 = ModelInfo(version=1, fields={"geonameid": "IntegerField", "title": "CharField"})
+CITY_3 = replace(CITY, version=3, fields={**CITY.fields, "mayor": "CharField"})
+
+
+def in_versions() -> tuple[Header, list[Change | ObjectRecord | FilePiece], int]:
+    """Return records of three versions of a model; what the writer knows of one of them is nothing."""
+    city = replace(CITY, version=2, versions={1: CITY_1, 3: CITY_3, 2**63 - 1: ModelInfo()})
+    old = {"geonameid": 1, "title": "Łódź"}
+    return (
+        header(4, models={"geo.city": city, "geo.country": COUNTRY}),
+        [
+            replace(COUNTRY_OBJECT, model="geo.city", version=3, fields={"mayor": "x"}),
+            change(1, version=1, fields=old, refs={}),
+            change(2),
+            change(3, origin=Origin(node=HQ, seq=1), version=3, fields={**old, "mayor": "x"}, refs={}),
+            change(4, version=2**63 - 1, fields={"anything": 1}, refs={}),
+        ],
+        4096,
+    )
+
+
+CONTENT = bytes(range(256)) * 2
+
+
+def sha(content: bytes) -> str:
+    """Return the digest of a content."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def piece(content: bytes, at: int = 0, end: int | None = None) -> FilePiece:
+    """Return a piece of a content."""
+    return FilePiece(sha256=sha(content), size=len(content), at=at, data=content[at:end])
+
+
+def with_files() -> tuple[Header, list[Change | ObjectRecord | FilePiece], int]:
+    """Return a content in two pieces, an empty one, and one that the reader has already."""
+    files = {"name": FileRef(sha256=sha(CONTENT), size=len(CONTENT)), "country": FileRef(sha256=sha(b""), size=0)}
+    fields = {"geonameid": 1, "name": "a/b.bin", "country": "c"}
+    return (
+        header(2, requires=("files",)),
+        [
+            piece(CONTENT, 0, 300),
+            piece(CONTENT, 300),
+            piece(b""),
+            change(1, fields=fields, refs={}, files=files),
+            replace(COUNTRY_OBJECT, files={"name": FileRef(sha256=DIGEST, size=7)}),
+            change(2),
+        ],
+        4096,
+    )
 
 
 def every_value() -> tuple[dict[str, str], dict[str, Any]]:
@@ -175,11 +231,11 @@ def every_value() -> tuple[dict[str, str], dict[str, Any]]:
     return dict.fromkeys(values, "Field"), {name: encode_value(value) for name, value in values.items()}
 
 
-def good() -> dict[str, tuple[Header, list[Change | ObjectRecord], int]]:
+def good() -> dict[str, tuple[Header, list[Change | ObjectRecord | FilePiece], int]]:
     """Return name, header, records and frame size of each good bundle."""
     types, values = every_value()
     model = {"app.everything": ModelInfo(fields=types)}
-    filler: list[Change | ObjectRecord] = [
+    filler: list[Change | ObjectRecord | FilePiece] = [
         change(n, fields={"geonameid": n, "name": "x" * n, "country": None}, refs={}) for n in range(1, 41)
     ]
     later: dict[str, Any] = {"start": Position(seq=2, date=day(2)), "previous": DIGEST, "acks": {HQ: 87}}
@@ -196,6 +252,8 @@ def good() -> dict[str, tuple[Header, list[Change | ObjectRecord], int]]:
         "frames": (header(40), filler, 1024),
         "continued": (header(4, **later), [change(3), change(4)], 4096),
         "only": (header(9, only=("geo.city", "geo.tag")), [change(2), change(5)], 4096),
+        "versions": in_versions(),
+        "files": with_files(),
         "squash": (header(5, mode="squash"), [change(4), change(2)], 4096),
         "snapshot": (header(5, mode="snapshot"), [change(3), COUNTRY_OBJECT, change(5), change(1)], 4096),
         "names": (
@@ -212,7 +270,7 @@ def good() -> dict[str, tuple[Header, list[Change | ObjectRecord], int]]:
     }  # fmt: skip
 
 
-def write(bundle: tuple[Header, list[Change | ObjectRecord], int]) -> bytes:
+def write(bundle: tuple[Header, list[Change | ObjectRecord | FilePiece], int]) -> bytes:
     """Return the bytes that the writer makes of it."""
     head, records, frame_size = bundle
     stream = io.BytesIO()
@@ -474,6 +532,7 @@ def bad_records() -> dict[str, bytes]:
     """Return the bundles with records that are not of their form: R28 to R50."""
     tag = {"model": "geo.tag", "id": f"{OFFICE}/77", "key": None}
     obj = COUNTRY_OBJECT.to_dict()
+    other = without(CITY_1.to_dict(), "version")
     return {
         "R28-unknown-type": add("type", "note"),
         "R28-no-type": assemble(HEAD, without(ADD, "type")),
@@ -552,7 +611,48 @@ def bad_records() -> dict[str, bytes]:
         "R49-greater": body_of("same", same=[f"{OFFICE}/1", f"{HQ}/4"]),
         "R50-resolution": assemble(HEAD, ADD | {"resolution": False}),
         "R52-link": body_of("link", field="country", target=tag),
+        "R65-own": head("models/geo.city/versions", {"1": other}),
+        "R65-zero": head("models/geo.city/versions", {"0": other}),
+        "R65-leading-zero": head("models/geo.city/versions", {"02": other}),
+        "R65-great": head("models/geo.city/versions", {str(2**63): other}),
+        "R65-empty": head("models/geo.city/versions", {}),
+        "R65-within": head("models/geo.city/versions", {"2": {**other, "versions": {"3": other}}}),
+        "R29-version": head("models/geo.city/versions", {"2": []}),
+        "R30-version-of-a-change": add("version", 0),
     }  # fmt: skip
+
+
+def bad_contents() -> dict[str, bytes]:
+    """Return the bundles whose contents of files are not in order: R67 to R70."""
+    top = header(1, requires=("files",)).to_dict()
+    one, first, rest = (each.to_dict() for each in (piece(CONTENT), piece(CONTENT, 0, 300), piece(CONTENT, 300)))
+    ref = {"sha256": sha(CONTENT), "size": len(CONTENT)}
+    great = {"sha256": DIGEST, "size": 2**20 + 3, "at": 0, "data": base64.b64encode(bytes(2**20 + 3)).decode()}
+    return {
+        "R67-url-alphabet": assemble(top, one | {"data": "-_-_"}, ADD),
+        "R67-beyond": assemble(top, one | {"size": 511}, ADD),
+        "R67-empty": assemble(top, one | {"data": ""}, ADD),
+        "R67-great": compressed(top, {"type": "file"} | great, ADD),
+        "R29-piece": assemble(top, without(one, "at"), ADD),
+        "R30-size": assemble(top, one | {"size": -1}, ADD),
+        "R43-content": assemble(top, one | {"sha256": "ab"}, ADD),
+        "R68-not-from-0": assemble(top, rest, ADD),
+        "R68-missing": assemble(top, first, ADD),
+        "R68-missing-at-end": assemble(top, ADD, first),
+        "R68-twice": assemble(top, one, one, ADD),
+        "R68-size": assemble(top, first, rest | {"size": 513}, ADD),
+        "R68-again": assemble(top, first, first, ADD),
+        "R68-other": assemble(top, first, piece(b"x").to_dict(), ADD),
+        "R69-sha256": assemble(top, one | {"sha256": DIGEST}, ADD),
+        "R70-piece": assemble(HEAD, one, ADD),
+        "R70-files": assemble(HEAD, ADD | {"files": {"name": ref}}),
+        "R70-no-field": assemble(top, ADD | {"files": {"mayor": ref}}),
+        "R70-no-name": assemble(top, ADD | {"files": {"geonameid": ref}}),
+        "R70-no-state": assemble(
+            top, {**without(without(ADD, "fields"), "refs"), "action": "delete", "files": {"name": ref}}
+        ),
+        "R29-files": assemble(top, ADD | {"files": {"name": {"sha256": DIGEST}}}),
+    }
 
 
 def bad_order() -> dict[str, bytes]:
@@ -565,6 +665,10 @@ def bad_order() -> dict[str, bytes]:
         "R51-object": assemble(HEAD, COUNTRY_OBJECT.to_dict() | {"model": "geo.river"}, ADD),
         "R52-field": add("fields/mayor", "x"),
         "R52-ref": add("refs/mayor", f"{HQ}/9"),
+        **bad_contents(),
+        "R66-unknown": add("version", 2),
+        "R66-own": add("version", 1),
+        "R66-object": assemble(HEAD, COUNTRY_OBJECT.to_dict() | {"version": 2}, ADD),
         "R53-gap": assemble(header(3).to_dict(), one, third),
         "R53-twice": two(one, one),
         "R53-descending": two(second, one),

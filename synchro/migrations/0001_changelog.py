@@ -30,13 +30,48 @@ class Migration(migrations.Migration):
                 ('base', models.BigIntegerField(null=True, verbose_name='date of the base')),
                 ('origin_seq', models.BigIntegerField(null=True, verbose_name='position at the origin')),
                 ('resolution', models.BooleanField(db_default=False, default=False, verbose_name='decides a conflict')),
-                ('version', models.SmallIntegerField(db_default=1, default=1, verbose_name='version of the model')),
+                ('version', models.BigIntegerField(db_default=1, default=1, verbose_name='version of the model')),
             ],
             options={
                 'verbose_name': 'change',
                 'verbose_name_plural': 'changes',
                 'db_table': 'synchro_change',
             },
+        ),
+        migrations.CreateModel(
+            name='HeldObject',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('model', synchro.dbfields.ExactCharField(max_length=120)),
+                ('object_id', synchro.dbfields.ExactCharField(max_length=265)),
+                ('version', models.BigIntegerField(default=1)),
+                ('payload', models.TextField()),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('model', 'object_id'), name='synchro_heldobject_object')],
+            },
+        ),
+        migrations.CreateModel(
+            name='Schema',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('model', synchro.dbfields.ExactCharField(max_length=120)),
+                ('version', models.BigIntegerField()),
+                ('own', models.BooleanField()),
+                ('info', models.TextField()),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('model', 'version', 'own'), name='synchro_schema_version')],
+            },
+        ),
+        migrations.CreateModel(
+            name='HeldFile',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('sha256', models.CharField(max_length=64, unique=True)),
+                ('size', models.BigIntegerField()),
+                ('name', models.CharField(max_length=255)),
+            ],
         ),
         migrations.CreateModel(
             name='Conflict',
@@ -185,6 +220,18 @@ class Migration(migrations.Migration):
                 'verbose_name_plural': 'destinations',
                 'permissions': [('can_synchronize', 'Can synchronize'), ('can_reset_synchro', 'Can reset synchronization')],
                 'constraints': [models.UniqueConstraint(fields=('log', 'name'), name='synchro_destination_name')],
+            },
+        ),
+        migrations.CreateModel(
+            name='SentFile',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('sha256', models.CharField(max_length=64)),
+                ('seq', models.BigIntegerField()),
+                ('destination', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='+', to='synchro.destination')),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('destination', 'sha256'), name='synchro_sentfile_content')],
             },
         ),
         migrations.AddIndex(

@@ -52,9 +52,10 @@ def test_it_goes_in_when_this_deployment_has_that_version(newer, monkeypatch):
 def test_a_relay_says_of_which_version_it_is(newer):
     take(newer)
     data, _ = write("hq")
-    assert lines(data)[0]["models"]["shop.note"]["version"] == 2
+    assert lines(data)[0]["models"]["shop.note"]["versions"].keys() == {"2"}
+    assert records(data)[0]["version"] == 2
     assert brought(take(data, "ship")) == {"held": 1}
-    assert lines(write("ship")[0])[0]["models"]["shop.note"]["version"] == 2
+    assert records(write("ship")[0])[0]["version"] == 2
 
 
 def test_a_range_without_such_changes_is_of_our_version(newer):
@@ -64,7 +65,7 @@ def test_a_range_without_such_changes_is_of_our_version(newer):
     assert lines(data)[0]["models"]["shop.note"]["version"] == 1
 
 
-def test_a_version_beyond_what_the_log_can_hold_is_a_newer_one():
+def test_a_version_far_beyond_ours_is_a_newer_one():
     Note.objects.create(char="a")
 
     def beyond(header, _found):

@@ -1,3 +1,4 @@
+import hashlib
 import io
 
 import pytest
@@ -6,10 +7,13 @@ from changelog_format import (
     BundleError,
     Change,
     ContainerError,
+    FilePiece,
+    LimitError,
     ReaderStateError,
     Summary,
     UnsupportedError,
     open_bundle,
+    pieces,
     verify,
 )
 from tests.format.samples import VECTORS, header, small
@@ -88,6 +92,10 @@ def test_summary():
         size=len(data),
         raw_size=summary.raw_size,
         counts={"geo.city": {"add": 3}},
+        versions={"geo.city": (1,)},
+        contents=0,
+        pieces=0,
+        file_bytes=0,
     )
 
 
@@ -110,3 +118,16 @@ def test_f4_unknown_keys_are_kept():
         list(reader)
     assert reader.trailer.extra == {"later": 1}
     assert reader.trailer.signature == {"key": "reserved", "value": "AA=="}
+
+
+def test_a_reader_remembers_a_bounded_number_of_contents(monkeypatch):
+    monkeypatch.setattr(pieces, "CONTENTS", 2)
+    rules = pieces.ContentRules(allowed=True)
+    for content in (b"a", b"b"):
+        rules.accept(piece(content))
+    with pytest.raises(LimitError, match=r"more than 2 contents of files \(SPEC R71\)"):
+        rules.accept(piece(b"c"))
+
+
+def piece(content):
+    return FilePiece(sha256=hashlib.sha256(content).hexdigest(), size=len(content), at=0, data=content)

@@ -44,7 +44,7 @@ def test_good_ones_are_in_order(vector):
     path = VECTORS / vector["file"]
     summary = verify(path)
     assert summary.records == vector["records"] == summary.trailer.records
-    assert summary.records == sum(sum(actions.values()) for actions in summary.counts.values())
+    assert summary.records - summary.pieces == sum(sum(actions.values()) for actions in summary.counts.values())
     assert summary.lines == summary.records + 2
     assert summary.size == path.stat().st_size
     assert b"".join(line + b"\n" for line in raw_lines(path)) == zstd_cat(path.read_bytes())

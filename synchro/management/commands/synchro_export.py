@@ -50,6 +50,11 @@ class Command(SpokenCommand):
             "--answer", metavar="REQUEST", help="Write just what a file of synchro_request asks for; see there."
         )
         parser.add_argument("--level", type=int, help="zstd's compression level, 1 to 19.")
+        parser.add_argument(
+            "--with-files",
+            action="store_true",
+            help="Carry the contents of files too, but for those that the destination was sent before.",
+        )
         parser.add_argument("--json", action="store_true", help="Print the numbers as one JSON object.")
         add_database(parser)
 
@@ -72,7 +77,7 @@ class Command(SpokenCommand):
 
     @staticmethod
     def _reports(target: Any, options: dict[str, Any]) -> Iterator[ExportReport]:
-        how = {"level": options["level"], "using": options["database"]}
+        how = {"level": options["level"], "with_files": options["with_files"], "using": options["database"]}
         if options["answer"] is not None:
             if options["since"] is not None or options["until"] is not None or options["overlap"]:
                 raise CommandError("--answer takes its range from the request: leave --since, --until, --overlap out.")
@@ -84,15 +89,17 @@ class Command(SpokenCommand):
         elif (report := export_bundle(target, **what, **how)) is not None:
             yield report
 
-    @staticmethod
-    def _tell(report: ExportReport, talk: OutputWrapper, *, as_json: bool) -> None:
+    def _tell(self, report: ExportReport, talk: OutputWrapper, *, as_json: bool) -> None:
         if as_json:
             talk.write(orjson.dumps(report.as_dict()).decode())
             return
+        files = f", with {report.files} files of {filesizeformat(report.file_bytes)}" if report.files else ""
         talk.write(
             f"{report.file}: {report.records} records, positions {report.from_seq + 1} to {report.to_seq} "
-            f"of {report.node}, {filesizeformat(report.bytes)}"
+            f"of {report.node}, {filesizeformat(report.bytes)}{files}"
         )
+        for missing in report.missing_files:
+            talk.write(self.style.WARNING(f"  missing: {missing}"))
 
 
 def _size(text: str) -> int:

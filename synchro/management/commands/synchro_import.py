@@ -7,9 +7,11 @@ from argparse import ArgumentParser
 from typing import Any
 
 import orjson
+from django.core.management.base import CommandError
 
 from synchro.conf import POLICIES
-from synchro.importing import ImportReport, import_bundles
+from synchro.drift import Difference
+from synchro.importing import ImportReport, import_bundles, retry_held
 from synchro.management.commanding import SpokenCommand, add_database, reported
 from synchro.seal import MICROSECONDS, tolerance
 
@@ -20,6 +22,7 @@ _COUNTS = (
     ("m2m", "m2m links changed"),
     ("merged", "merged with an object that was here"),
     ("objects", "rows created that tracked ones point to"),
+    ("files", "files written"),
     ("unchanged", "the same here already"),
     ("already_known", "known already"),
     ("stale", "older than what is here"),
@@ -33,7 +36,7 @@ class Command(SpokenCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "bundles", nargs="+", metavar="FILE", help="Bundles, or folders of them; - for standard input."
+            "bundles", nargs="*", metavar="FILE", help="Bundles, or folders of them; - for standard input."
         )
         parser.add_argument("--dry-run", action="store_true", help="Show what would be done; nothing is written.")
         parser.add_argument(
@@ -50,10 +53,22 @@ class Command(SpokenCommand):
             "--any-destination", action="store_true",
             help="Take bundles that were written for another node too, as in a replay of an archive.",
         )  # fmt: skip
+        parser.add_argument(
+            "--retry-held",
+            action="store_true",
+            help="Try again what could not be applied before, without a bundle: after an upgrade of this deployment.",
+        )
         parser.add_argument("--json", action="store_true", help="Print the numbers as one JSON object a bundle.")
         add_database(parser)
 
     def handle(self, *_args: Any, **options: Any) -> None:
+        if options["retry_held"] == bool(options["bundles"]):
+            raise CommandError(
+                "Give bundles, or --retry-held without any: each import tries again what is held.", returncode=2
+            )
+        if options["retry_held"]:
+            self._retry(options)
+            return
         sources = [sys.stdin.buffer if name == "-" else name for name in options["bundles"]]
         taken = 0
         with reported(
@@ -66,6 +81,7 @@ class Command(SpokenCommand):
                 allow_gap=options["allow_gap"],
                 any_destination=options["any_destination"],
                 dry_run=options["dry_run"],
+                notify=None if options["json"] else self._warn,
                 using=options["database"],
             ):
                 if options["json"]:
@@ -77,6 +93,21 @@ class Command(SpokenCommand):
                 self.stdout.write(
                     "Each was planned for the database as it is: what one of them brings, the next does not find here."
                 )
+
+    def _retry(self, options: dict[str, Any]) -> None:
+        with reported(options["database"], interrupted="Interrupted. What is held is held as before."):
+            report = retry_held(
+                on_conflict=options["on_conflict"], dry_run=options["dry_run"], using=options["database"]
+            )
+        if options["json"]:
+            self.stdout.write(orjson.dumps(report.as_dict()).decode())
+            return
+        self.stdout.write(f"{report.records} changes were held: {_numbers(report)}.")
+        self._tell_held(report, verbosity=options["verbosity"])
+
+    def _warn(self, difference: Difference) -> None:
+        """What is concerned is said before anything is written."""
+        self.stdout.write(self.style.WARNING(f"  schema: {difference}"))
 
     def _tell(self, report: ImportReport, *, verbosity: int) -> None:
         if report.new_id is not None:
@@ -96,21 +127,29 @@ class Command(SpokenCommand):
         if report.own:
             self.stdout.write(f"{report.file}: written by this deployment itself ({report.node}); nothing to do.")
             return
-        would = "would be " if report.dry_run else ""
-        numbers = [(getattr(report, name), text) for name, text in _COUNTS]
-        said = ", ".join(
-            f"{number} {would if name in ('added', 'changed', 'deleted') else ''}{name}"
-            for number, name in numbers
-            if number
-        )
         self.stdout.write(
             f"{report.file}: {report.records} records of {report.node}, "
-            f"positions {report.from_seq + 1} to {report.to_seq}: {said or 'nothing to do'}."
+            f"positions {report.from_seq + 1} to {report.to_seq}: {_numbers(report)}."
         )
+        self._tell_held(report, verbosity=verbosity)
+
+    def _tell_held(self, report: ImportReport, *, verbosity: int) -> None:
         if verbosity > 1:
             for what, model, object_id in report.details:
                 self.stdout.write(f"  {what:10} {model} {object_id}")
+        for missing in report.missing_files:
+            self.stdout.write(self.style.WARNING(f"  missing: {missing}"))
         for held in report.held_changes:
             self.stdout.write(self.style.WARNING(f"  held: {held.model} {held.id}: {held.reason}"))
         if report.held and not report.dry_run:
             self.stdout.write("Held changes are kept and tried again at each import. See `manage.py synchro_status`.")
+
+
+def _numbers(report: ImportReport) -> str:
+    would = "would be " if report.dry_run else ""
+    said = ", ".join(
+        f"{number} {would if text in ('added', 'changed', 'deleted') else ''}{text}"
+        for name, text in _COUNTS
+        if (number := getattr(report, name))
+    )
+    return said or "nothing to do"
