@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
 
 from changelog_format import Change, ObjectRecord
-from synchro import registry, retry_held, upcaster, upcasting
+from synchro import capture, registry, retry_held, upcaster, upcasting
 from synchro.errors import HeldError
 from synchro.models import ChangeLog, Held, HeldObject, Reference, Schema, Version
 from synchro.relabelling import follow_renames
@@ -30,13 +30,16 @@ def versions(monkeypatch):
         for model in (City, Color, Country, Note, Person, Tag):
             if model.__name__ in of_models:
                 monkeypatch.setattr(model, "SYNCHRO_VERSION", of_models[model.__name__], raising=False)
+        forget()
+
+    def forget():
         registry.clear_caches()
         upcasting.clear_caches()
+        capture.connect()
 
     yield set_to
     monkeypatch.undo()
-    registry.clear_caches()
-    upcasting.clear_caches()
+    forget()
 
 
 def newer(label, **more):
