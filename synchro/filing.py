@@ -9,9 +9,11 @@ again.
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
@@ -24,13 +26,14 @@ from changelog_format import FilePiece, FileRef
 from synchro.errors import ImportRefusedError
 from synchro.models import HeldFile
 from synchro.plan import Operation, Write
-from synchro.registry import AnyField
+from synchro.registry import AnyField, ModelSpec
 from synchro.values import UndecodableValueError
 
 HELD_FOLDER = "synchro-held"
 CHUNK = 1024 * 1024
 _DIGITS = 12
 _SHOWN = 20
+_ALTERNATIVE = re.compile(r"-([0-9a-f]{64}|[0-9a-f]{12})(?:\.[^./]*)?\Z")
 
 
 def alternative(name: str, sha256: str, longest: int | None, digits: int = _DIGITS) -> str:
@@ -42,6 +45,18 @@ def alternative(name: str, sha256: str, longest: int | None, digits: int = _DIGI
     tail = f"-{sha256[:digits]}{suffix}"
     room = None if longest is None else max(longest - len(folder) - len(tail), 0)
     return f"{folder}{stem[:room]}{tail}"
+
+
+def _digits_in(name: str) -> str | None:
+    """The digits of its content that *name* has, if it looks like an alternative one."""
+    found = _ALTERNATIVE.search(name)
+    return None if found is None else found[1]
+
+
+@cache
+def file_columns(spec: ModelSpec) -> tuple[models.FileField, ...]:
+    """The fields of *spec* that hold names of files."""
+    return tuple(f for f in spec.fields if isinstance(f, models.FileField))
 
 
 def digest_of(storage: Storage, name: str) -> tuple[str, int]:
@@ -102,31 +117,53 @@ class IncomingFiles:
 
     # --- deciding -----------------------------------------------------------------------------------------------------
 
-    def name_for(self, column: AnyField, name: str, ref: FileRef, what: str) -> str:
-        """The name under which the content *ref* of *column* is, or will be, here; *what* names the object in reports.
+    def check(self, column: AnyField, name: str, ref: FileRef) -> None:
+        """Raise ``UndecodableValueError`` for a name that leaves the storage. Reads only."""
+        if isinstance(column, models.FileField):
+            try:
+                self._at(column.storage, name, ref)
+            except SuspiciousOperation as error:
+                place = f"{column.model._meta.label_lower}.{column.name}"
+                raise UndecodableValueError(f"{place} cannot hold {name[:80]!r}: {error}") from error
 
-        Reads only. Raises ``UndecodableValueError`` for a name that leaves the storage.
+    def local_name(self, column: models.FileField, name: str, ref: FileRef | None, mine: Any, what: str) -> str:
+        """The name under which the file *name* of *column* is, or will be, here. Reads only.
+
+        *ref* is its content, where that is known; *mine* is the name in the object's row; *what* names the object in
+        reports. The same content under another name, which it got here or elsewhere, is the same file.
         """
-        if not isinstance(column, models.FileField):
-            return name
+        if isinstance(mine, str) and mine != name and self._same_file(column, name, ref, mine):
+            return mine
+        return name if ref is None else self._name_for(column, name, ref, what)
+
+    def _same_file(self, column: models.FileField, name: str, ref: FileRef | None, mine: str) -> bool:
+        for original, other in ((name, mine), (mine, name)):
+            digits = _digits_in(other)
+            if digits is None or other != alternative(original, digits, column.max_length, len(digits)):
+                continue
+            if ref is not None and not ref.sha256.startswith(digits):
+                return False
+            try:
+                return digest_of(column.storage, mine)[0].startswith(digits)
+            except (OSError, SuspiciousOperation):
+                return False
+        return False
+
+    def _name_for(self, column: models.FileField, name: str, ref: FileRef, what: str) -> str:
         storage = column.storage
         candidates = [alternative(name, ref.sha256, column.max_length, digits) for digits in (_DIGITS, 64)]
-        try:
-            for candidate in (name, *candidates):
-                there = self._at(storage, candidate, ref)
-                if there == ref.sha256:
-                    if (storage, candidate) not in self._wanted:
-                        self._kept.setdefault(ref.sha256, (storage, candidate))
-                    return candidate
-                if there is None:
-                    if self._available(ref.sha256):
-                        self._wanted[storage, candidate] = ref
-                    else:
-                        self.missing[f"{what}: {name}"] = None
-                    return candidate
-        except SuspiciousOperation as error:
-            place = f"{column.model._meta.label_lower}.{column.name}"
-            raise UndecodableValueError(f"{place} cannot hold {name[:80]!r}: {error}") from error
+        for candidate in (name, *candidates):
+            there = self._at(storage, candidate, ref)
+            if there == ref.sha256:
+                if (storage, candidate) not in self._wanted:
+                    self._kept.setdefault(ref.sha256, (storage, candidate))
+                return candidate
+            if there is None:
+                if self._available(ref.sha256):
+                    self._wanted[storage, candidate] = ref
+                else:
+                    self.missing[f"{what}: {name}"] = None
+                return candidate
         raise UndecodableValueError(f"there are other files called {name!r} and {candidates[-1]!r} already")
 
     def _at(self, storage: Storage, name: str, ref: FileRef) -> str | None:
@@ -160,11 +197,11 @@ class IncomingFiles:
 
     def store(self, operations: Iterable[Operation]) -> None:
         """Write the contents that the rows of *operations* name. Raises ``ImportRefusedError`` where that fails."""
-        for operation in operations:
+        for operation in operations if self._wanted else ():
             if isinstance(operation, Write):
-                for column in operation.spec.fields:
+                for column in file_columns(operation.spec):
                     name = operation.values.get(column.name)
-                    if isinstance(column, models.FileField) and (column.storage, name) in self._wanted:
+                    if (column.storage, name) in self._wanted:
                         operation.values[column.name] = self._write(column.storage, str(name))
 
     def _write(self, storage: Storage, name: str) -> str:
@@ -172,13 +209,7 @@ class IncomingFiles:
         if place in self._written:
             return name
         ref = self._wanted[place]
-        try:
-            with self._content(ref.sha256) as stream:
-                stored = storage.save(name, File(stream, name=name))
-        except (OSError, SuspiciousOperation) as error:
-            raise ImportRefusedError(
-                f"The file {name} could not be written: {error}.", hint="Nothing was imported."
-            ) from error
+        stored = self._put(storage, name, ref.sha256)
         self._written[storage, stored] = None
         self._kept[ref.sha256] = storage, stored
         self._known[storage, stored] = ref.sha256
@@ -186,6 +217,15 @@ class IncomingFiles:
             self._wanted.pop(place)
             self._wanted[storage, stored] = ref
         return stored
+
+    def _put(self, storage: Storage, name: str, sha256: str) -> str:
+        try:
+            with self._content(sha256) as stream:
+                return storage.save(name, File(stream, name=name))
+        except (OSError, SuspiciousOperation) as error:
+            raise ImportRefusedError(
+                f"The file {name} could not be written: {error}.", hint="Nothing was imported."
+            ) from error
 
     @contextmanager
     def _content(self, sha256: str) -> Iterator[Any]:
@@ -200,13 +240,12 @@ class IncomingFiles:
     def accept(self, operations: Iterable[Operation]) -> None:
         """*operations* were carried out: the files that their rows name are in use."""
         places = self._wanted if self._reading else self._written
-        for operation in operations:
-            for column in operation.spec.fields if isinstance(operation, Write) else ():
-                if isinstance(operation, Write) and isinstance(column, models.FileField):
-                    place = column.storage, operation.values.get(column.name)
-                    if place in places and place not in self._used:
-                        self._used.add((column.storage, str(place[1])))
-                        self.stored += 1
+        for operation in operations if places else ():
+            for column in file_columns(operation.spec) if isinstance(operation, Write) else ():
+                place = column.storage, str(operation.values.get(column.name)) if isinstance(operation, Write) else ""
+                if place in places and place not in self._used:
+                    self._used.add(place)
+                    self.stored += 1
 
     def drop_spooled(self) -> None:
         """Remove what is stored by now from the spool."""
@@ -226,8 +265,7 @@ class IncomingFiles:
         known = self._held_names()
         for sha256 in sorted(set(needed) - set(known)):
             if sha256 in self._spooled or sha256 in self._kept:
-                with self._content(sha256) as stream:
-                    name = default_storage.save(f"{HELD_FOLDER}/{sha256}", File(stream, name=sha256))
+                name = self._put(default_storage, f"{HELD_FOLDER}/{sha256}", sha256)
                 self._written[default_storage, name] = None
                 self._used.add((default_storage, name))
                 HeldFile.objects.using(self._using).create(sha256=sha256, size=needed[sha256].size, name=name)

@@ -16,7 +16,7 @@ from changelog_format import Change, ObjectRecord
 from synchro import references, registry, storable, values
 from synchro.conf import Policy
 from synchro.deciding import Decider, stamp
-from synchro.filing import IncomingFiles
+from synchro.filing import IncomingFiles, file_columns
 from synchro.models import Action
 from synchro.plan import HoldError, Incoming, Plan, Remove, VoidError, Write
 from synchro.plan_links import plan_link
@@ -92,7 +92,10 @@ class Planner:
         except (HoldError, values.UndecodableValueError):
             return False  # what it pointed to is gone, so the row points elsewhere
         slot = self.outlook.by_id(spec, record.id)
-        return slot is not None and slot.state is not None and self._equal(spec, slot.state, given)
+        if slot is None or slot.state is None:
+            return False
+        self._name_files(spec, record, slot, given)
+        return self._equal(spec, slot.state, given)
 
     def plan(self, changes: Sequence[Incoming], *, promise: bool = False) -> Plan:
         """What to do for *changes*, in their order. Reads only. Raises ``ConflictFoundError`` under the policy "fail".
@@ -234,6 +237,7 @@ class Planner:
             return
         taken = {column.name for column in registry.object_fields(spec)}
         slot = self.outlook.create(spec, record.id)
+        self._name_files(spec, record, slot, given)
         self._write(plan, slot, spec, {name: value for name, value in given.items() if name in taken}, change)
         attach(plan, self.outlook, slot, spec, record.id)
         plan.counts["objects"] += 1
@@ -256,6 +260,7 @@ class Planner:
         slot = self._object(plan, spec, change)
         plan.slots[number] = slot
         local = slot.stamp
+        self._name_files(spec, record, slot, given)
         same = slot.state is not None and spec.label in slot.rows and self._equal(spec, slot.state, given)
         wins, conflict = self.decider.decide(plan, spec, slot, change, number, same=same)
         if not wins:
@@ -271,6 +276,16 @@ class Planner:
         plan.details.append(("added" if created else "unchanged" if same else "changed", record.model, record.id))
         self.outlook.set_key(slot, spec, record.key)
         stamp(plan, slot, spec, change, number, deleted=False, local=local)
+
+    def _name_files(self, spec: ModelSpec, record: Any, slot: Slot, given: dict[str, Any]) -> None:
+        """Put the names that files have here in the place of those that they have elsewhere."""
+        for column in file_columns(spec):
+            name = given.get(column.name)
+            if isinstance(name, str) and name:
+                ref = None if record.files is None else record.files.get(column.name)
+                mine = (slot.state or {}).get(column.name)
+                what = f"{record.model} {record.id}"
+                given[column.name] = self._files.local_name(column, name, ref, mine, what)
 
     def _superseded_by(self, spec: ModelSpec, change: Incoming) -> Slot | None:
         """The object, where a later change of it is here already and wins, so that this one has no effect any more."""
@@ -324,11 +339,9 @@ class Planner:
                 given[name] = self._target(spec, record.id, spec.relations[name], value, record.refs.get(name))
             else:
                 storable.check(column, values.decode(column, value), self._using)
-                ref = None if record.files is None else record.files.get(name)
-                if ref is None or not value:
-                    given[name] = value
-                else:
-                    given[name] = self._files.name_for(column, value, ref, f"{record.model} {record.id}")
+                if record.files is not None and name in record.files and value:
+                    self._files.check(column, value, record.files[name])
+                given[name] = value
         return given
 
     @staticmethod

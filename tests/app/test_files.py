@@ -13,7 +13,7 @@ from django.db.models import signals
 
 from changelog_format import BundleError, BundleWriter, Change, FilePiece, Header, ObjectRecord, UnsupportedError
 from changelog_format import header as format_header
-from synchro import export_bundle, import_bundle, registry, retry_held, upcasting
+from synchro import export_bundle, import_bundle, registry, retry_held, scan, upcasting
 from synchro.errors import HeldError, ImportRefusedError
 from synchro.filing import HELD_FOLDER, alternative
 from synchro.models import HeldFile, SentFile
@@ -189,6 +189,34 @@ def test_no_file_is_overwritten_with_other_content(places):
     bring(places, relay, "ship")
     name = alternative("notes/a.txt", hashlib.sha256(b"theirs").hexdigest(), 100)
     assert places.files("ship") == {"notes/a.txt": b"mine", name: b"theirs"}
+
+
+def test_a_row_keeps_its_own_file_whatever_name_it_has_elsewhere(places):
+    """Also in bundles without contents, which say a name only, and on the way back."""
+    theirs = note("a.txt", b"theirs")
+    places["hq"].save("notes/a.txt", ContentFile(b"mine"))
+    bring(places, export(places, to="hq")[0])
+    name = at(Note).get().file.name
+    assert name != "notes/a.txt"
+    theirs.char = "changed"
+    theirs.save()
+    bring(places, write(to="hq")[0])
+    assert (at(Note).get().file.name, at(Note).get().char) == (name, "changed")
+    places.at("hq")
+    assert scan(using="hq").total == 0
+    back = at(Note).get()
+    back.char = "changed back"
+    back.save(using="hq")
+    data, _ = write("hq")
+    places.at("default")
+    assert brought(take(data, "default")) == {"already_known": 2, "changed": 1}
+    theirs.refresh_from_db()
+    assert (theirs.file.name, theirs.char) == ("notes/a.txt", "changed back")
+    # Another content under the old name is another file.
+    theirs.file.storage.delete("notes/a.txt")
+    theirs.file.save("a.txt", ContentFile(b"new"))
+    bring(places, export(places, to="hq")[0])
+    assert contents(places["hq"], at(Note).get().file.name) == b"new"
 
 
 def test_a_name_of_its_own_fits_the_column():
