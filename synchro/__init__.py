@@ -4,7 +4,9 @@ A map, in the order in which one change travels::
 
     capture     notices what the ORM writes (with deletions and links) ─┐
     changelog   one row a change, in the same transaction
-    reconciling what was written past the ORM: rows and links against the log; scanning looks at whole tables
+    reconciling what was written past the ORM, rows and links against the log:
+      scanning      whole tables (walking); bulk: what a logged queryset does
+      touches       the rows that triggers noted; muting keeps these still in paused code
     seal        gives pending changes their position and date
     portable    local primary keys → ids and natural keys
     exporting   a range of the log → a bundle (a file; see changelog_format and SPEC.md)
@@ -17,7 +19,7 @@ A map, in the order in which one change travels::
       resolving     ids and natural keys → our rows
       planner       what to write; writes nothing (plan: its words; plan_links, plan_merges, plan_parents: its parts)
       deciding      who wins
-      apply         writes; decides nothing
+      apply         writes; decides nothing (parking: unique values exchanged; removing: what is deleted along)
       recording     records verbatim, references, versions, conflicts, what is held
 
 Below them: registry (what is tracked), ordering, serialize and values (what a state looks like; pgvalues for
@@ -37,6 +39,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from synchro.exporting import ExportReport, export_bundle
     from synchro.importing import ImportReport, import_bundle, import_bundles, retry_held
+    from synchro.logged import LoggedManager, LoggedQuerySet
     from synchro.managers import NaturalKeyModel, NaturalManager
     from synchro.pause import DisableSynchroLog, disable_synchro_log
     from synchro.reset import reset_synchro
@@ -47,6 +50,8 @@ _WHERE = {
     "DisableSynchroLog": "synchro.pause",
     "ExportReport": "synchro.exporting",
     "ImportReport": "synchro.importing",
+    "LoggedManager": "synchro.logged",
+    "LoggedQuerySet": "synchro.logged",
     "NaturalKeyModel": "synchro.managers",
     "NaturalManager": "synchro.managers",
     "VersionedRecord": "synchro.upcasting",
@@ -65,6 +70,8 @@ __all__ = [
     "DisableSynchroLog",
     "ExportReport",
     "ImportReport",
+    "LoggedManager",
+    "LoggedQuerySet",
     "NaturalKeyModel",
     "NaturalManager",
     "ScanReport",

@@ -15,10 +15,9 @@ from typing import Any, TypeAlias
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.hashers import make_password
-from django.db import DatabaseError, InterfaceError, models
-from django.db.models.deletion import Collector
+from django.db import DatabaseError, IntegrityError, InterfaceError, models, transaction
 
-from synchro import capture, handlers, pks, references, registry, serialize, tables, values
+from synchro import capture, handlers, parking, pks, references, registry, removing, serialize, tables, values
 from synchro.links import through_columns
 from synchro.plan import HoldError, Link, Operation, Remove, Write
 from synchro.registry import ModelSpec
@@ -38,8 +37,7 @@ def apply_operations(operations: Sequence[Operation], using: str) -> None:
             created = [op for op in run if isinstance(op, Write) and op.created]
             if not all(_ready(op) for op in created):  # they point to themselves or to each other
                 _number_new(created, using)
-            for operation in run:
-                _apply_alone(operation, using)
+            _apply_one_by_one(run, using)
         else:
             _apply_bulk(run, using)
 
@@ -122,6 +120,21 @@ def _default(column: AnyField, spec: ModelSpec) -> Any:
 # --- one by one -------------------------------------------------------------------------------------------------------
 
 
+def _apply_one_by_one(run: Sequence[Operation], using: str) -> None:
+    changed = [op for op in run if isinstance(op, Write) and not op.created]
+    if len(changed) > 1:
+        try:
+            with transaction.atomic(using=using):
+                for operation in run:
+                    _apply_alone(operation, using)
+        except IntegrityError:  # they may be exchanging unique values
+            parking.park(changed, using)
+        else:
+            return
+    for operation in run:
+        _apply_alone(operation, using)
+
+
 def _apply_alone(operation: Operation, using: str) -> None:
     """Save, delete or link through the model. Whatever the project's own code raises becomes a ``HoldError``."""
     try:
@@ -141,7 +154,10 @@ def _through_model(operation: Operation, using: str) -> None:
             return
         instance = _instance(operation.spec, operation.slot, using)
         if instance is not None:
-            instance.delete(keep_parents=operation.kept is not None)
+            if operation.spec.model.delete is models.Model.delete:
+                removing.delete([instance], using, keep_parents=operation.kept is not None)
+            else:
+                instance.delete(keep_parents=operation.kept is not None)
     else:
         _save_alone(operation, using)
 
@@ -290,9 +306,7 @@ def _remove_rows(spec: ModelSpec, models_: Sequence[ModelClass], texts: Sequence
     pk_values = [pks.from_text(spec.model, text) for text in texts if text is not None]
     if _has_dependants(models_, pk_values, using):
         instances = [instance for rows in serialize.by_pk(spec, pk_values, using) for instance in rows]
-        collector = Collector(using=using)
-        collector.collect(instances, keep_parents=len(models_) == 1)
-        collector.delete()
+        removing.delete(instances, using, keep_parents=len(models_) == 1)
         return
     for through, column in _own_link_columns(_table_models(spec)):
         tables.delete_many(through, [column], [[pk] for pk in pk_values], using)
@@ -507,6 +521,19 @@ def _remember(spec: ModelSpec, slot: Slot) -> None:
 
 
 def _update(writes: Sequence[Write], using: str) -> None:
+    """Overwrite rows, also where they exchange unique values."""
+    if len(writes) > 1:
+        try:
+            with transaction.atomic(using=using):
+                _update_rows(writes, using)
+        except IntegrityError:
+            parking.park(writes, using)
+        else:
+            return
+    _update_rows(writes, using)
+
+
+def _update_rows(writes: Sequence[Write], using: str) -> None:
     """Overwrite rows table by table; skipped fields and those that the sender lacks keep their values.
 
     Of a created child of a parent that was here already, the parent's row.

@@ -18,20 +18,34 @@ class SynchroConfig(AppConfig):
     def ready(self) -> None:
         from dbsettings.signals import setting_changed as option_changed
         from django.core.signals import setting_changed
+        from django.db.backends.signals import connection_created
         from django.db.models.signals import post_migrate
         from django.utils.module_loading import autodiscover_modules
 
-        from synchro import capture, checks, migrating, registry, synchronizing, tables, upcasting  # noqa: F401  checks register themselves
+        from synchro import (  # checks register themselves
+            capture,
+            checks,  # noqa: F401
+            migrating,
+            muting,
+            registry,
+            synchronizing,
+            tables,
+            triggers,
+            upcasting,
+        )
 
         def settings_changed(*, setting: str, **_kwargs: Any) -> None:
             if setting.startswith("SYNCHRO_") or setting == "INSTALLED_APPS":
                 registry.clear_caches()
                 upcasting.clear_caches()
                 capture.connect()
+                muting.follow_settings()
 
         setting_changed.connect(settings_changed, weak=False, dispatch_uid="synchro-settings")
         post_migrate.connect(tables.forget_existing, dispatch_uid="synchro-tables")
         post_migrate.connect(migrating.after_migrate, sender=self, dispatch_uid="synchro-schemas")
+        post_migrate.connect(triggers.after_migrate, sender=self, dispatch_uid="synchro-triggers")
+        connection_created.connect(muting.connected, dispatch_uid="synchro-muting")
         option_changed.connect(synchronizing.last_check_changed, dispatch_uid="synchro-last-check")
         capture.connect()
         # What each app says of older versions of its models.

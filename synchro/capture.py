@@ -19,7 +19,7 @@ from django.db import connections, models, router, transaction
 from django.db.models import signals
 from django.db.models.signals import ModelSignal
 
-from synchro import changelog, deletions, links, registry, serialize
+from synchro import changelog, deletions, links, muting, registry, serialize
 from synchro.models import Action
 from synchro.registry import ModelSpec, spec
 
@@ -143,7 +143,8 @@ def _capturing(save_table: Callable[..., bool]) -> Callable[..., bool]:
         alias = using or router.db_for_write(type(self), instance=self)
         verbatim = _verbatim.get() is self
         if verbatim or not changelog.logs(alias):
-            return save_table(self, raw or verbatim, cls, force_insert, force_update, alias, update_fields)
+            with muting.atomic_if_paused(alias):
+                return save_table(self, raw or verbatim, cls, force_insert, force_update, alias, update_fields)
         connection = connections[alias]
         if not connection.in_atomic_block:
             with transaction.atomic(using=alias, savepoint=False):

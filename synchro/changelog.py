@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import orjson
@@ -62,8 +64,34 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
+# What is gathered instead of being logged at once, by database; None for nothing.
+_gathering: ContextVar[tuple[str, list[Entry]] | None] = ContextVar("synchro_gathering", default=None)
+
+
+@contextmanager
+def gathered(using: str) -> Iterator[None]:
+    """Log what is logged one by one inside the block together, at its end. It belongs into one transaction."""
+    entries: list[Entry] = []
+    token = _gathering.set((using, entries))
+    try:
+        yield
+    finally:
+        _gathering.reset(token)
+    _flush(entries, using)
+
+
+def _flush(entries: list[Entry], using: str) -> None:
+    if entries:
+        append_many(entries, using)
+        entries.clear()
+
+
 def append(entry: Entry, using: str) -> None:
     """Log one change. Raw SQL, cached: a fifth of the cost of ``ChangeLog.objects.create()``."""
+    gathering = _gathering.get()
+    if gathering is not None and gathering[0] == using:
+        gathering[1].append(entry)
+        return
     connection = connections[using]
     sql = _insert_sql.get(connection.vendor)
     if sql is None:
@@ -78,6 +106,10 @@ def append(entry: Entry, using: str) -> None:
 
 def append_many(entries: Iterable[Entry], using: str, *, resolution: bool = False) -> None:
     """Log several changes in the order given; *resolution*: they decide conflicts against the order of dates."""
+    gathering = _gathering.get()
+    if gathering is not None and gathering[0] == using and gathering[1]:
+        before, gathering[1][:] = gathering[1][:], []
+        append_many(before, using)
     fields = [*_FIELDS, *tables.columns(ChangeLog, "resolution")]
     tables.insert_many(ChangeLog, fields, ((*entry, False, resolution) for entry in entries), using)
 

@@ -173,10 +173,6 @@ class Checkpoints:
             peer.taken_seq = header.end.seq
             peer.taken_date = None if header.end.date is None else parse_date(header.end.date)
             self._leap()
-        if header.mode != "history" and header.only is None and not self._gap:
-            # Folded: what is not among the records was superseded by one that is.
-            self._intervals(peer.ident).add(header.start.seq + 1, header.end.seq)
-            self._touched.add(peer.ident)
         stored = Node.objects.using(self._using).filter(ident=peer.ident).first()
         peer.pk = stored.pk if stored is not None else None
         peer.save(using=self._using, force_insert=stored is None)

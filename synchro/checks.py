@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.apps import apps
@@ -12,8 +12,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, models
 
-from synchro import conf, naturalkeys, registry, upcasting
-from synchro.models import LABEL_LENGTH, PK_LENGTH
+from synchro import conf, naturalkeys, registry, tables, triggers, upcasting
+from synchro.models import LABEL_LENGTH, PK_LENGTH, Touch
 
 _SAVE_TABLE = ("self", "raw", "cls", "force_insert", "force_update", "using", "update_fields")
 
@@ -24,6 +24,37 @@ def check_synchro(**_kwargs: Any) -> list[CheckMessage]:
     found = [*_settings_messages()]
     if not any(message.is_serious() for message in found):
         found += [*_model_messages()]
+    return found
+
+
+@register(Tags.database)
+def check_triggers(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
+    """Whether the touch triggers are as the settings and models ask; run by ``check --database`` and ``migrate``."""
+    found: list[CheckMessage] = []
+    for using in databases or ():
+        if not tables.exists(Touch, using):
+            continue
+        try:
+            state = triggers.check(using)
+        except ImproperlyConfigured:
+            continue  # the other checks say so
+        if not conf.triggers() and state.stale:
+            found.append(
+                Warning(
+                    f"The database {using!r} has touch triggers, and SYNCHRO_TRIGGERS is not set: they only cost time.",
+                    hint=f"Run `manage.py synchro_triggers remove --database {using}`.",
+                    id="synchro.W007",
+                )
+            )
+        elif not state.in_line:
+            found.append(
+                Warning(
+                    f"In the database {using!r} {len(state.missing)} touch triggers are missing and "
+                    f"{len(state.stale)} are stale: not every write is noted.",
+                    hint=f"Run `manage.py synchro_triggers install --database {using}`, then `manage.py synchro_scan`.",
+                    id="synchro.W006",
+                )
+            )
     return found
 
 
@@ -99,10 +130,11 @@ def _model_messages() -> Iterator[CheckMessage]:
     )
     for model in registry.tracked():
         for field in model._meta.local_concrete_fields:
-            if isinstance(field, models.ForeignKey) and field.remote_field.on_delete in database_cascades:
+            noted = conf.triggers()
+            if not noted and isinstance(field, models.ForeignKey) and field.remote_field.on_delete in database_cascades:
                 yield Warning(
                     f"{model._meta.label}.{field.name} leaves deletions to the database, which tells nobody.",
-                    hint=f"Rows of {model._meta.label} that it deletes or changes are not logged.",
+                    hint=f"Only SYNCHRO_TRIGGERS or a scan log the rows of {model._meta.label} that it changes.",
                     obj=model,
                     id="synchro.W003",
                 )

@@ -139,10 +139,18 @@ def conflict_policies() -> Mapping[str, Policy]:
     return entries
 
 
+def triggers() -> bool:
+    """``SYNCHRO_TRIGGERS``: whether triggers in the database note every write to the tracked tables (default: no)."""
+    return bool(_setting("SYNCHRO_TRIGGERS", False))
+
+
 def apply_mode(label: str) -> ApplyMode:
-    """``SYNCHRO_APPLY`` for the model *label*: ``"save"`` through the model (default) or ``"raw"`` past handlers."""
+    """``SYNCHRO_APPLY`` for the model *label*: ``"save"`` through the model, or ``"raw"`` past handlers.
+
+    The default is ``"save"``, as what handlers do is not logged; with triggers it is, and the default is ``"raw"``.
+    """
     modes = apply_modes()
-    return modes.get(label, modes.get("", "save"))
+    return modes.get(label, modes.get("", "raw" if triggers() else "save"))
 
 
 def apply_modes() -> Mapping[str, ApplyMode]:
@@ -150,7 +158,7 @@ def apply_modes() -> Mapping[str, ApplyMode]:
 
     The setting may be a mode, or a mapping of labels (and ``"*"``) to modes.
     """
-    value = _setting("SYNCHRO_APPLY", None) or "save"
+    value = _setting("SYNCHRO_APPLY", None) or {}
     entries: dict[str, Any] = (
         {"": value}
         if isinstance(value, str)

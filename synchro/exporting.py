@@ -6,10 +6,11 @@ import contextlib
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO, Literal, cast
 
 import orjson
 from django.db import DEFAULT_DB_ALIAS, transaction
@@ -29,8 +30,9 @@ from changelog_format import (
     open_bundle,
 )
 from changelog_format.dates import format_date, parse_date
-from synchro import changelog, nodes, portable, registry, schemas, serialize
+from synchro import changelog, nodes, portable, registry, scanning, schemas, serialize
 from synchro.errors import ExportError
+from synchro.folding import folded_records
 from synchro.models import Action, Bundle, ChangeLog, Destination, HeldObject, Node, as_datetime, options
 from synchro.options import DEFAULT_LEVEL, MAX_LEVEL
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
@@ -45,6 +47,25 @@ FILES = "files"
 FORGOTTEN = "unknown"
 """The type, in a header, of a field that its model does not have any more."""
 UNMARKED = "Nothing was marked as exported."
+
+
+Mode = Literal["history", "squash", "snapshot"]
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What of a range is written: every change or one an object (``mode``), of all models or ``only`` of some."""
+
+    mode: Mode = "history"
+    only: tuple[str, ...] | None = None
+
+    @property
+    def suffix(self) -> str:
+        """What the name of the file says of it."""
+        return ("" if self.mode == "history" else f"-{self.mode}") + ("" if self.only is None else "-part")
+
+
+HISTORY = Selection()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +98,10 @@ class ExportReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """What is to be written: the positions after ``start`` up to ``end``, and whether the destination moves by it."""
+    """What is to be written: of the positions after ``start`` up to ``end`` what ``selection`` says.
+
+    ``moves``: the destination moves by it.
+    """
 
     node: Node
     destination: Destination
@@ -85,6 +109,7 @@ class Job:
     end: int
     moves: bool
     with_files: bool = False
+    selection: Selection = HISTORY
 
 
 Watch = Callable[[BundleWriter, int], None]
@@ -99,6 +124,9 @@ def export_bundle(
     overlap: int = 0,
     level: int | None = None,
     with_files: bool = False,
+    mode: Mode = "history",
+    scan: bool = False,
+    models: Iterable[str] | None = None,
     using: str = DEFAULT_DB_ALIAS,
 ) -> ExportReport | None:
     """Write what the destination *to* has not got yet; None (and no file) when that is nothing.
@@ -106,20 +134,48 @@ def export_bundle(
     *target* is a file, a folder (the file is then named by node and range), a binary stream, or None for the current
     folder. With *since* or *until* the range is the positions after *since* up to *until*, and the destination's
     position stays. With *overlap* the bundle repeats that many of the destination's previous ranges. *with_files*: the
-    contents of files travel along, but for those that went to the destination before. The file appears whole or not at
-    all; only then does the position move. Raises ``ExportError``, ``ClockError``, ``OSError``.
+    contents of files travel along, but for those that went to the destination before.
+
+    *mode* "squash" writes one record an object, "snapshot" does so from position 0 after a scan: what a new deployment
+    starts from. *scan*: log what was written past the log first. *models* (labels or apps): only their changes, and no
+    position moves on either side.
+
+    The file appears whole or not at all; only then does the position move. Raises ``ExportError``, ``ScanError``,
+    ``ClockError``, ``OSError``.
     """
-    job = prepare(to=to, since=since, until=until, overlap=overlap, with_files=with_files, using=using)
+    selection = _selection(mode, models, since)
+    if scan or mode == "snapshot":
+        scanning.scan(whole=mode == "snapshot", using=using)
+    job = prepare(
+        to=to, since=since, until=until, overlap=overlap, with_files=with_files, selection=selection, using=using
+    )
     return None if job is None else write(job, target, level=level, using=using)
 
 
+def _selection(mode: Mode, models: Iterable[str] | None, since: int | None) -> Selection:
+    if mode not in ("history", "squash", "snapshot"):
+        raise ExportError(f"There is no mode {mode!r}: a bundle is a history, a squash or a snapshot.")
+    if mode == "snapshot" and since is not None:
+        raise ExportError("A snapshot begins at position 0.", hint="To fold a range, write a squash.")
+    if models is None:
+        return Selection(mode)
+    return Selection(mode, tuple(sorted(model._meta.label_lower for model in scanning.named_models(models))))
+
+
 def prepare(
-    *, to: str, since: int | None, until: int | None, overlap: int, with_files: bool = False, using: str
+    *,
+    to: str,
+    since: int | None,
+    until: int | None,
+    overlap: int,
+    with_files: bool = False,
+    selection: Selection = HISTORY,
+    using: str,
 ) -> Job | None:
     """Seal what is pending, and find what is to be written; None when that is nothing. Raises ``ExportError``."""
     node = seal(using)
     destination = _destination(node, to, using)
-    start = destination.seq if since is None else since
+    start = 0 if selection.mode == "snapshot" else destination.seq if since is None else since
     end = node.seq if until is None else min(until, node.seq)
     if start > node.seq or start < 0:
         raise ExportError(f"There is no position {start}: the log of {node.ident} ends at {node.seq}.")
@@ -131,10 +187,17 @@ def prepare(
         raise ExportError("An overlap repeats previous ranges; --since and --until name a range of their own.")
     if start >= end:
         return None
-    if overlap:
+    if overlap and selection.mode != "snapshot":
         start = _overlapping(destination, overlap, using)
-    moves = since is None and until is None
-    return Job(node=node, destination=destination, start=start, end=end, moves=moves, with_files=with_files)
+    return Job(
+        node=node,
+        destination=destination,
+        start=start,
+        end=end,
+        moves=since is None and until is None and selection.only is None,
+        with_files=with_files,
+        selection=selection,
+    )
 
 
 def write(
@@ -145,18 +208,18 @@ def write(
     What it raises leaves nothing behind, as any error does.
     """
     node, destination, start, end, with_files = job.node, job.destination, job.start, job.end, job.with_files
-    path = _path(target, node, start, end)
+    path = _path(target, node, start, end, job.selection)
     # Without a path it is a stream, see _path.
     sink = path or cast("BinaryIO", target)
-    header = _header(node, destination, start, end, using, with_files=with_files)
+    header = _header(job, using)
     files = SentFiles(node, destination.name, start, using) if with_files else None
     try:
         try:
-            trailer, size = _write(sink, header, node, level, using, watch=watch, files=files)
+            trailer, changes, size = _write(sink, header, node, level, using, watch=watch, files=files)
         except _UnknownNameError:
-            header = _header(node, destination, start, end, using, as_logged=True, with_files=with_files)
+            header = _header(job, using, as_logged=True)
             files = SentFiles(node, destination.name, start, using) if with_files else None
-            trailer, size = _write(sink, header, node, level, using, watch=watch, files=files, again=False)
+            trailer, changes, size = _write(sink, header, node, level, using, watch=watch, files=files, again=False)
     except BundleError as error:
         raise ExportError(f"What is to be written is no bundle: {error}.", hint=UNMARKED) from error
     except OSError as error:
@@ -174,7 +237,7 @@ def write(
         from_seq=start,
         to_seq=end,
         records=trailer.records,
-        objects=trailer.records - (end - start) - (files.pieces if files is not None else 0),
+        objects=trailer.records - changes - (files.pieces if files is not None else 0),
         bytes=size,
         sha256=trailer.sha256,
         moved=job.moves,
@@ -201,15 +264,14 @@ def _write(
     watch: Watch | None,
     files: SentFiles | None,
     again: bool = True,
-) -> tuple[Trailer, int]:
-    """Write the records of the range in *header*; the trailer, and how many bytes that were.
+) -> tuple[Trailer, int, int]:
+    """Write the records of the range in *header*; the trailer, how many changes and how many bytes that were.
 
     Raises ``_UnknownNameError`` where the header lacks a name and it can be tried *again* with a better one.
     """
-    translator = Translator(node.ident, using, header.models)
+    changes = 0
     with BundleWriter(sink, header, level=_level(level)) as writer:
-        for rows in _log(node, header.start.seq, header.end.seq, using):
-            translated = translator.records(rows)
+        for translated in _records(header, node, using):
             records = without_contents(translated) if files is None else files.with_contents(list(translated))
             for record in records:
                 try:
@@ -220,9 +282,25 @@ def _write(
                         raise _UnknownNameError from error
                     hint = f"{UNMARKED} Export to a file instead of a stream." if unnamed else UNMARKED
                     raise ExportError(f"{_called(record)} cannot be carried: {error}.", hint=hint) from error
-                if watch is not None and isinstance(record, Change):
-                    watch(writer, record.seq)
-        return writer.close(), writer.bytes_written
+                if isinstance(record, Change):
+                    changes += 1
+                    if watch is not None:
+                        watch(writer, record.seq)
+        return writer.close(), changes, writer.bytes_written
+
+
+def _records(header: Header, node: Node, using: str) -> Iterator[Iterable[Change | ObjectRecord]]:
+    """What *header* promises, by the chunk."""
+    start, end = header.start.seq, header.end.seq
+    if header.mode != "history":
+        folded = folded_records(node, start, end, using, header.models, only=header.only)
+        while part := list(islice(folded, serialize.CHUNK)):
+            yield part
+        return
+    translator = Translator(node.ident, using, header.models)
+    for rows in _log(node, start, end, using):
+        wanted = rows if header.only is None else [row for row in rows if row.model in header.only]
+        yield translator.records(wanted)
 
 
 def _called(record: Change | ObjectRecord | FilePiece) -> str:
@@ -262,15 +340,15 @@ def _level(level: int | None) -> int:
     return int(chosen)
 
 
-def _path(target: str | Path | BinaryIO | None, node: Node, start: int, end: int) -> Path | None:
+def _path(target: str | Path | BinaryIO | None, node: Node, start: int, end: int, selection: Selection) -> Path | None:
     if target is None:
         target = Path()
     if not isinstance(target, (str, Path)):
         return None
     path = Path(target)
     if path.is_dir():
-        path /= f"{node.ident}-{start + 1:06d}-{end:06d}{SUFFIX}"
-    if path.is_file() and path.stat().st_size and not _is_range(path, node, start, end):
+        path /= f"{node.ident}-{start + 1:06d}-{end:06d}{selection.suffix}{SUFFIX}"
+    if path.is_file() and path.stat().st_size and not _is_range(path, node, start, end, selection):
         raise ExportError(
             f"{path} exists, and is another bundle or something else.",
             hint="Nothing was overwritten. Move it away, or name another file.",
@@ -278,14 +356,15 @@ def _path(target: str | Path | BinaryIO | None, node: Node, start: int, end: int
     return path
 
 
-def _is_range(path: Path, node: Node, start: int, end: int) -> bool:
+def _is_range(path: Path, node: Node, start: int, end: int, selection: Selection) -> bool:
     """Whether the file at *path* is a bundle of the same range: an export that was repeated may take its place."""
     try:
         with open_bundle(path) as reader:
             header = reader.header
     except BundleError:
         return False
-    return (header.node.id, header.start.seq, header.end.seq) == (node.ident, start, end)
+    same = (header.node.id, header.start.seq, header.end.seq) == (node.ident, start, end)
+    return same and (header.mode, header.only) == (selection.mode, selection.only)
 
 
 def _sweep(folder: Path, node: Node) -> None:
@@ -311,16 +390,8 @@ def _log(node: Node, start: int, end: int, using: str) -> Iterator[list[LogRow]]
 # --- header -----------------------------------------------------------------------------------------------------------
 
 
-def _header(
-    node: Node,
-    destination: Destination,
-    start: int,
-    end: int,
-    using: str,
-    *,
-    as_logged: bool = False,
-    with_files: bool = False,
-) -> Header:
+def _header(job: Job, using: str, *, as_logged: bool = False) -> Header:
+    node, destination, start, end = job.node, job.destination, job.start, job.end
     sent = Bundle.objects.using(using).filter(
         direction=Bundle.Direction.SENT, node=node, destination=destination.name, first_seq=start, last_seq=end
     )
@@ -331,18 +402,21 @@ def _header(
         destination=destination.name,
         start=position(node, start, using),
         end=position(node, end, using),
-        mode="history",
+        mode=job.selection.mode,
+        only=job.selection.only,
         acks=_acks(using),
         previous=_previous(node, destination, start, using),
-        requires=(FILES,) if with_files else (),
+        requires=(FILES,) if job.with_files else (),
         models=model_infos(node, start, end, using, as_logged=as_logged),
     )
-    for stored in sent.order_by("-pk").values_list("header", flat=True)[:1]:
+    for stored in sent.order_by("-pk").values_list("header", flat=True):
         earlier = Header.from_dict(orjson.loads(stored))
-        if (earlier.models, earlier.start, earlier.end, earlier.requires) == (
-            fresh.models, fresh.start, fresh.end, fresh.requires,
-        ):  # fmt: skip
-            return earlier  # the same range again (a lost stick) is the same file
+        if (earlier.mode, earlier.only) == (fresh.mode, fresh.only):
+            if (earlier.models, earlier.start, earlier.end, earlier.requires) == (
+                fresh.models, fresh.start, fresh.end, fresh.requires,
+            ):  # fmt: skip
+                return earlier  # the same range again (a lost stick) is the same file
+            break
     return fresh
 
 

@@ -1,18 +1,21 @@
 """The fold: of many changes of one object, the one that counts.
 
 Per object the change with the greatest ``(date, node)`` (not the last position: an imported change may be older than
-what it came after), on the earliest base; per m2m link the newest. Tombstones are kept, but what was born and died
-within the range never existed for the reader.
+what it came after), on the earliest base; per m2m link the newest. Tombstones are kept, also of what was born within
+the range: the reader may have got it in another way.
+
+They are told in an order in which each can be carried out: merges, deletions (children before parents), states (parents
+before children, known objects before new ones), links.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from changelog_format import Change, ModelInfo, ObjectRecord
 from changelog_format.dates import format_date
-from synchro import serialize, upcasting
+from synchro import ordering, registry, serialize, upcasting
 from synchro.models import Action, ChangeLog, Node
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
 from synchro.versions import Key, Stamp
@@ -28,16 +31,27 @@ class _Folded:
     stamp: Stamp
     row: int
     gone: bool
+    model: str
+    kind: int
+
+
+_MERGE, _OBJECT, _LINK = range(3)
 
 
 def folded_records(
-    node: Node, start: int, end: int, using: str, models: Mapping[str, ModelInfo] | None = None
+    node: Node,
+    start: int,
+    end: int,
+    using: str,
+    models: Mapping[str, ModelInfo] | None = None,
+    *,
+    only: Collection[str] | None = None,
 ) -> Iterator[Change | ObjectRecord]:
-    """One record for each object and link that changed after *start* up to *end*, in the order in which they occur.
+    """One record for each object and link that changed after *start* up to *end*, each after what it needs.
 
-    Each comes after the object records that it needs. *models* are those of the header.
+    *models* are those of the header; *only* the changes of those with these labels.
     """
-    folded = {each.row: each for each in _folded(node, start, end, using)}
+    folded = {each.row: each for each in _folded(node, start, end, using, only)}
     translator = Translator(node.ident, using, models)
     for part in serialize.chunks(list(folded)):
         rows = ChangeLog.objects.using(using).filter(pk__in=part).values_list(*PORTABLE_COLUMNS)
@@ -59,29 +73,49 @@ def _on_base(record: Change, each: _Folded, node: Node) -> Change:
     return replace(record, base=format_date(each.base.date), base_node=base_node, action=action)
 
 
-def _folded(node: Node, start: int, end: int, using: str) -> list[_Folded]:
+def _folded(node: Node, start: int, end: int, using: str, only: Collection[str] | None) -> list[_Folded]:
     found: dict[object, _Folded] = {}
     rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end).order_by("seq")
+    if only is not None:
+        rows = rows.filter(model__in=only)
     columns = (
-        "pk", "seq", "root", "pk_text", "link", "action", "date", "origin__ident", "base", "base_node__ident", "model",
+        "pk", "seq", "model", "root", "pk_text", "link", "action", "date", "origin__ident", "base", "base_node__ident",
         "version", "imported",
     )  # fmt: skip
     for (
-        pk, seq, root, pk_text, link, action, date, origin, base_date, base_node, label, version, imported,
+        pk, seq, model, root, pk_text, link, action, date, origin, base_date, base_node, version, imported,
     ) in rows.values_list(*columns).iterator(chunk_size=serialize.CHUNK):  # fmt: skip
         stamp = Stamp(date, origin)
         base = None if base_date is None else Stamp(base_date, base_node)
         gone = action in (Action.DELETE, Action.UNLINK)
         # Merges are facts of their own: each is kept.
-        named = link if imported else upcasting.current_link(label, version, link)
+        named = link if imported else upcasting.current_link(model, version, link)
         key: object = seq if action == Action.SAME else Key(root, pk_text, named)
         each = found.get(key)
         if each is None:
             born = base is None and action in (Action.ADD, Action.LINK)
-            found[key] = _Folded(first_seq=seq, born=born, base=base, stamp=stamp, row=pk, gone=gone)
+            kind = _MERGE if action == Action.SAME else _LINK if link else _OBJECT
+            found[key] = _Folded(seq, born, base, stamp, pk, gone, model, kind)
             continue
         if base is None or (each.base is not None and base < each.base):
             each.base = base
         if stamp > each.stamp:
-            each.stamp, each.row, each.gone = stamp, pk, gone
-    return sorted((each for each in found.values() if not (each.born and each.gone)), key=lambda each: each.first_seq)
+            each.stamp, each.row, each.gone, each.model = stamp, pk, gone, model
+    ranks = _ranks({each.model for each in found.values()})
+
+    def place(each: _Folded) -> tuple[int, int, bool, int]:
+        if each.kind != _OBJECT:
+            return each.kind, 0, False, each.first_seq
+        if each.gone:
+            return _OBJECT, -ranks[each.model], False, each.first_seq
+        return _OBJECT, ranks[each.model], each.born, each.first_seq
+
+    return sorted(found.values(), key=place)
+
+
+def _ranks(labels: Collection[str]) -> dict[str, int]:
+    """Label → its place among *labels*, from 1: after what it points to. Models that are not installed come last."""
+    models = {model: label for label in labels if (model := registry.by_label(label)) is not None}
+    ordered = [models[model] for model in ordering.parents_first(models)]
+    ordered += sorted(set(labels) - set(ordered))
+    return {label: rank for rank, label in enumerate(ordered, start=1)}

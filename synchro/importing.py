@@ -58,11 +58,6 @@ def import_bundle(
         except BundleError as error:
             error.add_note(name)  # among several files it must be known which
             raise
-        if header.mode != "history":
-            raise ImportRefusedError(
-                f"{name} is a {header.mode} bundle, which this version cannot take.",
-                hint="Nothing was imported.",
-            )
         if not any_destination and header.node.id not in nodes.own_idents(using):
             check_destination(header, using)
         differences = drift.differences(header, versions)

@@ -29,6 +29,7 @@ __all__ = [
     "Reference",
     "Schema",
     "SentFile",
+    "Touch",
     "Version",
     "options",
 ]
@@ -174,6 +175,20 @@ class Version(models.Model):
 
     def __str__(self) -> str:
         return f"{self.root} {self.pk_text} {self.link} {format_date(self.date)} {self.node_id}".replace("  ", " ")
+
+
+class Touch(models.Model):
+    """A row of a tracked table, or of a link table, that was written: noted by a trigger, removed by sealing.
+
+    ``key`` is its primary key as text (of several parts: as a JSON array; for a link the keys of both ends), NULL where
+    any row of the table may be meant. A row with the id 0 is never committed: while it is there, nothing is noted.
+    """
+
+    model = ExactCharField(max_length=LABEL_LENGTH)
+    key = models.TextField(null=True)
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.key}"
 
 
 class Reference(models.Model):

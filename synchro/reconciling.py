@@ -35,44 +35,77 @@ _DIGEST = tables.columns(Version, "digest")
 _KEYS = tables.columns(Version, "root", "pk_text", "link")
 
 
-def reconcile(spec: ModelSpec, pk_values: Iterable[Any], using: str, *, wait: bool = True) -> list[Entry]:
+def reconcile(spec: ModelSpec, pk_values: Iterable[Any], using: str, *, whole: bool = False) -> list[Entry]:
     """Log what became of the objects *pk_values* since they were logged; what was logged.
 
     *spec* is a tracked model or a multi-table parent of one; its rows are looked at as the objects that they are part
-    of. Call it in a transaction. Without *wait* rows that somebody else is writing at the moment are left out.
+    of. Call it in a transaction. *whole*: log an object also where it is as it was, but its last state is no longer in
+    the log.
     """
     logged: list[Entry] = []
     for part in serialize.chunks(list(pk_values)):
-        found = differences(spec, part, using)
-        if found:
-            locked = _lock(spec, [pk for pk, _ in found], using, wait=wait)
-            entries = [entry for _, entry in differences(spec, locked, using)]
-            changelog.append_many(entries, using)
-            logged += entries
+        entries = settled(spec, part, using, whole=whole)
+        changelog.append_many(entries, using)
+        logged += entries
     return logged
 
 
-def reconcile_links(field: LinkField, pairs: Iterable[Pair], using: str, *, wait: bool = True) -> list[Entry]:
+def settled(
+    spec: ModelSpec, part: Sequence[Any], using: str, *, whole: bool = False, busy: set[Any] | None = None
+) -> list[Entry]:
+    """What :func:`reconcile` would log for one chunk, now that its rows are locked.
+
+    With *busy* rows that somebody else is writing at the moment are left out, and put into it.
+    """
+    found = differences(spec, part, using, whole=whole)
+    if not found:
+        return []
+    wanted = list(dict.fromkeys(pk for pk, _ in found))
+    rows = tables.rows(spec.model, using).filter(pk__in=wanted).order_by("pk")
+    skipped = {pk for (pk,) in _lock(rows, ("pk",), using, wait=busy is None)}
+    if busy is not None:
+        busy |= skipped
+    wanted = [pk for pk in wanted if pk not in skipped]
+    return [entry for _, entry in differences(spec, wanted, using, whole=whole)]
+
+
+def reconcile_links(field: LinkField, pairs: Iterable[Pair], using: str, *, whole: bool = False) -> list[Entry]:
     """The same for the m2m links *pairs* (the side that declares *field* first)."""
     logged: list[Entry] = []
     for part in serialize.chunks(list(dict.fromkeys(links.canonical_pair(field, pair) for pair in pairs))):
-        found = link_differences(field, part, using)
-        if found:
-            locked = _lock_links(field, [pair for pair, _ in found], using, wait=wait)
-            entries = [entry for _, entry in link_differences(field, locked, using)]
-            changelog.append_many(entries, using)
-            logged += entries
+        entries = settled_links(field, part, using, whole=whole)
+        changelog.append_many(entries, using)
+        logged += entries
     return logged
 
 
-def differences(spec: ModelSpec, pk_values: Sequence[Any], using: str) -> list[tuple[Any, Entry]]:
+def settled_links(
+    field: LinkField, part: Sequence[Pair], using: str, *, whole: bool = False, busy: set[Any] | None = None
+) -> list[Entry]:
+    """As :func:`settled`, for one chunk of links."""
+    found = link_differences(field, part, using, whole=whole)
+    if not found:
+        return []
+    wanted = [pair for pair, _ in found]
+    columns = [column.attname for column in links.through_columns(field)]
+    taken = _lock(_link_rows(field, wanted, using), columns, using, wait=busy is None)
+    skipped = {links.canonical_pair(field, pair) for pair in taken}
+    if busy is not None:
+        busy |= skipped
+    wanted = [pair for pair in wanted if pair not in skipped]
+    return [entry for _, entry in link_differences(field, wanted, using, whole=whole)]
+
+
+def differences(
+    spec: ModelSpec, pk_values: Sequence[Any], using: str, *, whole: bool = False
+) -> list[tuple[Any, Entry]]:
     """What :func:`reconcile` would log for the rows *pk_values* of *spec*, each with the primary key. Reads only."""
-    found = [(pk, entry) for pk, entry in _of_family(spec.root, pk_values, using)]
+    found = _of_family(spec.root, pk_values, using, whole=whole)
     for child in registry.descendants(spec.model):  # whose own history belongs to another parent
         if registry.spec(child).root is not spec.root:
             own = changelog.pks_of_child(spec, registry.spec(child), pk_values, using)
             back = {own_pk: pk for pk, own_pk in own.items()}
-            of_child = _of_family(registry.spec(child).root, list(back), using)
+            of_child = _of_family(registry.spec(child).root, list(back), using, whole=whole)
             found += [(back[own_pk], entry) for own_pk, entry in of_child]
     return found
 
@@ -95,7 +128,7 @@ def family(root: ModelClass) -> list[ModelSpec]:
     return sorted(found, key=lambda each: (-len(each.model._meta.get_parent_list()), each.label))
 
 
-def _of_family(root: ModelClass, pk_values: Sequence[Any], using: str) -> list[tuple[Any, Entry]]:
+def _of_family(root: ModelClass, pk_values: Sequence[Any], using: str, *, whole: bool) -> list[tuple[Any, Entry]]:
     classes = family(root)
     if not classes or not pk_values:
         return []
@@ -110,20 +143,20 @@ def _of_family(root: ModelClass, pk_values: Sequence[Any], using: str) -> list[t
         if key not in known.alive:
             found += [(pk, changelog.state_entry(each, pk, Action.ADD, state)) for each, state in rows.items()]
         elif made is None:
-            found += _lost_state(classes, key, pk, rows, known)
+            found += _lost_state(classes, pk, rows, None if whole else known.digests.get(key))
         elif registry.is_tracked(made.model):
             found += _against_last(made, key, pk, rows, known)
     return _pointed_first(found)
 
 
 def _lost_state(
-    classes: Sequence[ModelSpec], key: Key, pk: Any, rows: Mapping[ModelSpec, serialize.State], known: _Known
+    classes: Sequence[ModelSpec], pk: Any, rows: Mapping[ModelSpec, serialize.State], remembered: int | None
 ) -> Iterator[tuple[Any, Entry]]:
-    """An object of which the log no longer holds a state."""
+    """An object of which the log no longer holds a state, only its digest, if that."""
     if not rows:
         yield pk, changelog.state_entry(classes[-1], pk, Action.DELETE, {})
     for each, state in rows.items():
-        if known.digests.get(key) != digest(state):
+        if remembered != digest(state):
             yield pk, changelog.state_entry(each, pk, Action.CHANGE, state)
 
 
@@ -332,7 +365,9 @@ def logged_texts(root_label: str, using: str) -> Iterator[list[str]]:
 # --- links ------------------------------------------------------------------------------------------------------------
 
 
-def link_differences(field: LinkField, pairs: Sequence[Pair], using: str) -> list[tuple[Pair, Entry]]:
+def link_differences(
+    field: LinkField, pairs: Sequence[Pair], using: str, *, whole: bool = False
+) -> list[tuple[Pair, Entry]]:
     """What :func:`reconcile_links` would log for *pairs*. Reads only."""
     if not pairs:
         return []
@@ -347,11 +382,12 @@ def link_differences(field: LinkField, pairs: Sequence[Pair], using: str) -> lis
         for pair in pairs
     }
     current = _current(list(keys.values()), using)
+    kept = _changes([cur.change_id or 0 for cur in current.values()], using) if whole else {}
     missing = []
     found: list[tuple[Pair, Entry]] = []
     for pair, key in keys.items():
         cur = current.get(key)
-        linked = cur is not None and not cur.deleted
+        linked = cur is not None and not cur.deleted and (not whole or pair not in here or cur.change_id in kept)
         if pair in here and not linked:
             found.append((pair, changelog.link_entry(source, pair[0], field, pair[1], Action.LINK)))
         elif pair not in here and linked:
@@ -369,7 +405,9 @@ def link_differences(field: LinkField, pairs: Sequence[Pair], using: str) -> lis
 
 def present_links(field: LinkField, pairs: Sequence[Pair], using: str) -> set[Pair]:
     """Those of *pairs* of which there is a row in the link table."""
-    return {links.canonical_pair(field, pair) for pair in _link_rows(field, pairs, using)} & set(pairs)
+    columns = [column.attname for column in links.through_columns(field)]
+    rows = _link_rows(field, pairs, using).values_list(*columns)
+    return {links.canonical_pair(field, pair) for pair in rows} & set(pairs)
 
 
 def _link_rows(field: LinkField, pairs: Sequence[Pair], using: str) -> models.QuerySet[Any, Any]:
@@ -378,8 +416,7 @@ def _link_rows(field: LinkField, pairs: Sequence[Pair], using: str) -> models.Qu
     if getattr(field.remote_field, "symmetrical", False):
         firsts = seconds = firsts | seconds
     rows = tables.rows(registry.through(field), using)
-    rows = rows.filter(**{f"{source.attname}__in": firsts, f"{target.attname}__in": seconds})
-    return rows.order_by().values_list(source.attname, target.attname)
+    return rows.filter(**{f"{source.attname}__in": firsts, f"{target.attname}__in": seconds}).order_by("pk")
 
 
 def _existing(spec: ModelSpec, pk_values: Iterable[Any], using: str) -> set[Any]:
@@ -392,32 +429,15 @@ def _existing(spec: ModelSpec, pk_values: Iterable[Any], using: str) -> set[Any]
 # --- locking ----------------------------------------------------------------------------------------------------------
 
 
-def _lock(spec: ModelSpec, pk_values: Sequence[Any], using: str, *, wait: bool) -> list[Any]:
-    """Keep others from writing these rows until the transaction ends; those that may be looked at.
+def _lock(rows: models.QuerySet[Any, Any], names: Sequence[str], using: str, *, wait: bool) -> set[Any]:
+    """Keep others from writing *rows* until the transaction ends. Without *wait* those that somebody has, by *names*.
 
     Whoever writes to SQLite has the only write lock anyway.
     """
     features = connections[using].features
-    wanted = list(dict.fromkeys(pk_values))
     if not features.has_select_for_update:
-        return wanted
+        return set()
     skip = not wait and features.has_select_for_update_skip_locked
-    rows = tables.rows(spec.model, using).filter(pk__in=wanted).order_by("pk")
-    locked = set(rows.select_for_update(skip_locked=skip).values_list("pk", flat=True))
-    if not skip:
-        return wanted
-    there = _existing(spec, wanted, using)
-    return [pk for pk in wanted if pk in locked or pk not in there]
-
-
-def _lock_links(field: LinkField, pairs: Sequence[Pair], using: str, *, wait: bool) -> list[Pair]:
-    features = connections[using].features
-    if not features.has_select_for_update:
-        return list(pairs)
-    skip = not wait and features.has_select_for_update_skip_locked
-    locked = set(_link_rows(field, pairs, using).select_for_update(skip_locked=skip))
-    if not skip:
-        return list(pairs)
-    there = set(_link_rows(field, pairs, using))
-    busy = {links.canonical_pair(field, pair) for pair in there - locked}
-    return [pair for pair in pairs if pair not in busy]
+    lock = rows.select_for_update(skip_locked=skip, no_key=features.has_select_for_no_key_update)
+    locked = set(lock.values_list(*names))
+    return set(rows.values_list(*names)) - locked if skip else set()

@@ -313,6 +313,31 @@ def nulled_by(target: ModelClass) -> Sequence[tuple[ModelClass, models.ForeignKe
     return _nulled().get(_concrete(target), ())
 
 
+def pointing_to(target: ModelClass, kinds: Sequence[Any]) -> list[models.ForeignKey[Any, Any]]:
+    """The foreign keys of installed models to *target* whose ``on_delete`` is one of *kinds*, in a fixed order."""
+    found = [
+        field
+        for model in apps.get_models(include_auto_created=True)
+        for field in model._meta.local_concrete_fields
+        if isinstance(field, models.ForeignKey)
+        and field.remote_field.on_delete in kinds
+        and _concrete(field.related_model) is target
+        and not model._meta.proxy
+    ]
+    return sorted(found, key=lambda field: (field.model._meta.label_lower, field.name))
+
+
+def database_targets(kinds: Sequence[Any]) -> list[ModelClass]:
+    """The models that foreign keys of *kinds* point to, in a fixed order."""
+    found = {
+        _concrete(field.related_model)
+        for model in apps.get_models(include_auto_created=True)
+        for field in model._meta.local_concrete_fields
+        if isinstance(field, models.ForeignKey) and field.remote_field.on_delete in kinds
+    }
+    return sorted(found, key=lambda model: model._meta.label_lower)
+
+
 def by_label(label: str) -> ModelClass | None:
     """The installed model that *label* names, or None."""
     try:

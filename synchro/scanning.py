@@ -8,16 +8,16 @@ has a transaction of its own, so that nobody has to wait long.
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, models, transaction
 
-from synchro import links, nodes, ordering, reconciling, references, registry, serialize, tables
+from synchro import nodes, ordering, reconciling, registry, walking
 from synchro.changelog import Entry
 from synchro.errors import ScanError
-from synchro.models import Action, Version
+from synchro.models import Action
 from synchro.pause import DisableSynchroLog
 from synchro.reconciling import LinkField, Pair
 from synchro.registry import ModelClass
@@ -62,25 +62,21 @@ def scan(
 ) -> ScanReport:
     """Log what the tables of *models* (labels, apps or classes; all that are tracked) hold and the log does not say.
 
-    *dry_run* only counts. *whole* also logs, as it is, each row whose last state is no longer in the log. Raises
+    *dry_run* only counts. *whole* also logs, as it is, whatever is no longer in the log. Raises
     ``ScanError`` for what is not tracked, ``ClockError``, and ``RuntimeError`` inside a transaction.
     """
-    wanted = _wanted(models)
-    run = _Scan(using, dry_run=dry_run)
-    if whole and not dry_run:
-        with transaction.atomic(using=using, durable=True):
-            Version.objects.using(using).filter(digest__isnull=False).update(digest=None)
+    wanted = list(registry.tracked()) if models is None else named_models(models)
+    run = _Scan(using, dry_run=dry_run, whole=whole)
     # What is found is logged here; nothing else is to be, whatever listens to signals.
     with DisableSynchroLog():
         run.all(wanted)
     return run.report()
 
 
-def _wanted(models_: Iterable[str | type[models.Model]] | None) -> list[ModelClass]:
-    if models_ is None:
-        return list(registry.tracked())
+def named_models(names: Iterable[str | type[models.Model]]) -> list[ModelClass]:
+    """The tracked models that *names* (labels, apps, classes) mean. Raises ``ScanError`` for a name of none."""
     found: dict[ModelClass, None] = {}
-    for each in models_:
+    for each in names:
         named = _named(each) if isinstance(each, str) else [each]
         tracked = [model for model in named if registry.is_tracked(model)]
         if not tracked:
@@ -99,8 +95,9 @@ def _named(name: str) -> list[ModelClass]:
 
 
 class _Scan:
-    def __init__(self, using: str, *, dry_run: bool) -> None:
+    def __init__(self, using: str, *, dry_run: bool, whole: bool) -> None:
         self._using = using
+        self._whole = whole
         self._dry_run = dry_run
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
 
@@ -109,16 +106,16 @@ class _Scan:
         if not self._dry_run:
             seal(self._using)
         for root in dict.fromkeys(registry.spec(model).root for model in reversed(units)):
-            for pk_values in self._gone(root):
+            for pk_values in walking.gone(root, self._using):
                 self._objects(root, pk_values)
         for model in units:
-            for pk_values in self._rows(model):
+            for pk_values in walking.rows(model, self._using):
                 self._objects(model, pk_values)
-        for through, relation in registry.tracked_links().items():
+        for relation in registry.tracked_links().values():
             if any(registry.spec(model).links.get(relation.name) is relation for model in wanted):
-                for pairs in self._link_rows(through, relation):
+                for pairs in walking.link_rows(relation, self._using):
                     self._links(relation, pairs)
-                for pairs in self._gone_links(relation):
+                for pairs in walking.gone_links(relation, self._using):
                     self._links(relation, pairs)
 
     def report(self) -> ScanReport:
@@ -133,14 +130,16 @@ class _Scan:
     def _objects(self, model: ModelClass, pk_values: Sequence[Any]) -> None:
         spec = registry.spec(model)
         self._carry_out(
-            lambda: [entry for _, entry in reconciling.differences(spec, pk_values, self._using)],
-            lambda: reconciling.reconcile(spec, pk_values, self._using),
+            lambda: [entry for _, entry in reconciling.differences(spec, pk_values, self._using, whole=self._whole)],
+            lambda: reconciling.reconcile(spec, pk_values, self._using, whole=self._whole),
         )
 
     def _links(self, relation: LinkField, pairs: Sequence[Pair]) -> None:
         self._carry_out(
-            lambda: [entry for _, entry in reconciling.link_differences(relation, pairs, self._using)],
-            lambda: reconciling.reconcile_links(relation, pairs, self._using),
+            lambda: [
+                entry for _, entry in reconciling.link_differences(relation, pairs, self._using, whole=self._whole)
+            ],
+            lambda: reconciling.reconcile_links(relation, pairs, self._using, whole=self._whole),
         )
 
     def _carry_out(self, look: Callable[[], list[Entry]], act: Callable[[], list[Entry]]) -> None:
@@ -155,48 +154,6 @@ class _Scan:
                 seal_pending(node, self._using)
         for entry in entries:
             self._counts[entry.model][_COUNTS[Action(entry.action)]] += 1
-
-    # --- what there is to look at -------------------------------------------------------------------------------------
-
-    def _rows(self, model: ModelClass) -> Iterator[list[Any]]:
-        for part in references.by_chunk(tables.rows(model, self._using), "pk"):
-            yield [pk for (pk,) in part]
-
-    def _gone(self, root: ModelClass) -> Iterator[list[Any]]:
-        """Objects that the log believes alive, and that have no row."""
-        classes = reconciling.family(root)
-        for texts in reconciling.logged_texts(registry.spec(root).root_label, self._using):
-            pk_values = [pk for text in texts if (pk := references.pk_value(classes[0], text)) is not None]
-            for each in classes:
-                rows = tables.rows(each.model, self._using).filter(pk__in=pk_values).order_by()
-                here = set(rows.values_list("pk", flat=True))
-                pk_values = [pk for pk in pk_values if pk not in here]
-            if pk_values:
-                yield pk_values
-
-    def _link_rows(self, through: ModelClass, relation: LinkField) -> Iterator[list[Pair]]:
-        source, target = links.through_columns(relation)
-        for part in references.by_chunk(tables.rows(through, self._using), "pk", source.attname, target.attname):
-            yield [links.canonical_pair(relation, (first, second)) for _, first, second in part]
-
-    def _gone_links(self, relation: LinkField) -> Iterator[list[Pair]]:
-        """Links that the log believes to be there, and that have no row."""
-        source, target = registry.spec(relation.model), registry.spec(relation.related_model)
-        name = f"{relation.name}:"
-        rows = Version.objects.using(self._using).filter(
-            root=source.label, link__startswith=name, deleted=False
-        ).order_by("pk")  # fmt: skip
-        after = 0
-        while part := list(rows.filter(pk__gt=after).values_list("pk", "pk_text", "link")[: serialize.CHUNK]):
-            after = part[-1][0]
-            ends = [
-                (references.pk_value(source, text), references.pk_value(target, link.removeprefix(name)))
-                for _, text, link in part
-            ]
-            pairs = [pair for pair in ends if None not in pair]
-            here = reconciling.present_links(relation, pairs, self._using)
-            if missing := [pair for pair in pairs if pair not in here]:
-                yield missing
 
 
 def _covered(model: ModelClass, wanted: Sequence[ModelClass]) -> bool:

@@ -25,6 +25,7 @@ from synchro import (
     schemas,
     serialize,
     tables,
+    touches,
     upcasting,
     values,
     versions,
@@ -75,6 +76,7 @@ def seal_pending(node: Node, using: str) -> int:
     """
     start = node.seq
     relabelling.follow_renames(using)
+    touches.reconcile_touched(using)
     while part := _pending(using, limit=serialize.CHUNK):
         schemas.note_own({row.model for row in part}, using)
         for rows in serialize.chunks(_log_missing_targets(part, using)):

@@ -10,7 +10,7 @@ from django.db.models import Count
 from django.utils import timezone
 
 from synchro import changelog, conf, nodes, registry
-from synchro.models import Bundle, Conflict, Destination, Held, Node
+from synchro.models import Bundle, Conflict, Destination, Held, Node, Touch
 from synchro.pause import is_paused
 
 
@@ -44,8 +44,8 @@ class PeerStatus:
 class Status:
     """What :func:`status` found.
 
-    ``held`` and ``held_reasons``: imported changes that could not be applied yet. ``node`` is None before the first
-    export.
+    ``noted``: writes that triggers noted since the last sealing. ``held`` and ``held_reasons``: imported changes that
+    could not be applied yet. ``node`` is None before the first export.
     """
 
     node: str | None
@@ -53,6 +53,7 @@ class Status:
     seq: int
     pruned_seq: int
     pending: int
+    noted: int
     models: tuple[str, ...]
     paused: bool
     destinations: tuple[DestinationStatus, ...]
@@ -81,6 +82,7 @@ def status(using: str = DEFAULT_DB_ALIAS) -> Status:
         seq=seq,
         pruned_seq=node.pruned_seq if node is not None else 0,
         pending=changelog.pending(using).count(),
+        noted=Touch.objects.using(using).count() if conf.triggers() else 0,
         models=tuple(sorted(registry.tracked_labels())),
         paused=is_paused(),
         destinations=tuple(

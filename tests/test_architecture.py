@@ -14,18 +14,18 @@ PACKAGES = ("changelog_format", "synchro")
 LAYERS = tuple(
     tuple(f"synchro.{name}" for name in row.split())
     for row in (
-        "management management.* admin admin.* views urls status reset apps migrating checks core requests",
+        "management management.* admin admin.* views urls status reset apps migrating checks core requests triggers",
         "splitting pruning",
         "exporting importing synchronizing",
-        "taking folding scanning",
+        "taking folding scanning bulk",
         (
-            "drift sending_files filing seal reconciling planner plan_links plan_merges plan_parents deciding plan "
-            "apply recording checkpoints resolving portable restoring"
+            "drift sending_files filing seal touches walking reconciling planner plan_links plan_merges plan_parents "
+            "deciding plan apply parking removing recording checkpoints resolving portable restoring"
         ),
         "capture deletions links changelog references versions serialize nodes schemas relabelling",
         (
             "upcasting naturalkeys managers keyprobe registry ordering handlers values pgvalues storable pks tables "
-            "intervals "
+            "intervals muting logged "
             "models dbfields options conf pause signals errors"
         ),
     )

@@ -206,6 +206,14 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='Touch',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('model', synchro.dbfields.ExactCharField(max_length=120)),
+                ('key', models.TextField(null=True)),
+            ],
+        ),
+        migrations.CreateModel(
             name='Destination',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

@@ -14,6 +14,7 @@ from django.template.defaultfilters import filesizeformat
 from synchro.exporting import DEFAULT_DESTINATION, ExportReport, export_bundle
 from synchro.management.commanding import SpokenCommand, add_database, reported
 from synchro.requests import answer
+from synchro.scanning import scan
 from synchro.splitting import export_parts, parse_size
 
 
@@ -49,6 +50,22 @@ class Command(SpokenCommand):
         parser.add_argument(
             "--answer", metavar="REQUEST", help="Write just what a file of synchro_request asks for; see there."
         )
+        folded = parser.add_mutually_exclusive_group()
+        folded.add_argument(
+            "--squash", action="store_const", const="squash", dest="mode",
+            help="One record an object: its newest state.",
+        )  # fmt: skip
+        folded.add_argument(
+            "--snapshot", action="store_const", const="snapshot", dest="mode",
+            help="A scan, and one record an object from the beginning: what a new deployment starts from.",
+        )  # fmt: skip
+        parser.add_argument(
+            "--scan", action="store_true", help="First log what was written past the log, see synchro_scan."
+        )
+        parser.add_argument(
+            "--models", nargs="+", metavar="MODEL",
+            help="Only the changes of these models or apps. No position moves, here or at the importer.",
+        )  # fmt: skip
         parser.add_argument("--level", type=int, help="zstd's compression level, 1 to 19.")
         parser.add_argument(
             "--with-files",
@@ -78,15 +95,21 @@ class Command(SpokenCommand):
     @staticmethod
     def _reports(target: Any, options: dict[str, Any]) -> Iterator[ExportReport]:
         how = {"level": options["level"], "with_files": options["with_files"], "using": options["database"]}
+        whole = options["answer"] is not None or options["max_size"] is not None
+        if whole and (options["mode"] or options["models"]):
+            raise CommandError("--answer and --max-size write histories: leave --squash, --snapshot and --models out.")
         if options["answer"] is not None:
             if options["since"] is not None or options["until"] is not None or options["overlap"]:
                 raise CommandError("--answer takes its range from the request: leave --since, --until, --overlap out.")
             yield from answer(options["answer"], target, max_size=options["max_size"], **how)
             return
         what = {name: options[name] for name in ("to", "since", "until", "overlap")}
+        selected = {"mode": options["mode"] or "history", "models": options["models"], "scan": options["scan"]}
         if options["max_size"] is not None:
+            if options["scan"]:
+                scan(using=options["database"])
             yield from export_parts(target, max_size=options["max_size"], **what, **how)
-        elif (report := export_bundle(target, **what, **how)) is not None:
+        elif (report := export_bundle(target, **what, **selected, **how)) is not None:
             yield report
 
     def _tell(self, report: ExportReport, talk: OutputWrapper, *, as_json: bool) -> None:

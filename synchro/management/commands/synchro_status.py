@@ -31,7 +31,8 @@ class Command(SpokenCommand):
         unnamed = f"{found.name} (gets its id with the first change that is exported or imported)"
         say(f"node          {found.node or unnamed}")
         compacted = f", compacted up to {found.pruned_seq}" if found.pruned_seq else ""
-        say(f"log           {found.seq} changes sealed{compacted}, {found.pending} pending")
+        noted = f", {found.noted} writes noted by triggers" if found.noted else ""
+        say(f"log           {found.seq} changes sealed{compacted}, {found.pending} pending{noted}")
         if found.models:
             apps = sorted({label.partition(".")[0] for label in found.models})
             say(f"tracked       {len(found.models)} models of {', '.join(apps)}")

@@ -1,8 +1,11 @@
 """Models that do what most models do not. Not tracked, unless a test sets SYNCHRO_MODELS."""
 
+import uuid
+
 from django.db import models
 from django.db.models.functions import Now
 
+from synchro import LoggedManager, LoggedQuerySet
 from tests.project.shop.models import Person
 
 
@@ -115,3 +118,37 @@ class Thing(models.Model):
 
     id = models.UUIDField(primary_key=True)
     near = models.ManyToManyField("self")
+
+
+class VisitQuerySet(LoggedQuerySet):
+    def early(self):
+        return self.filter(hour__lt=12)
+
+
+class Visit(models.Model):
+    """Its manager logs its own bulk operations."""
+
+    code = models.CharField(max_length=20, unique=True, null=True)
+    hour = models.IntegerField(default=0)
+    label = models.ForeignKey(Label, on_delete=models.SET_NULL, null=True, related_name="visits")
+
+    objects = LoggedManager.from_queryset(VisitQuerySet)()
+
+
+class Slot(models.Model):
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    name = models.CharField(max_length=20, unique=True)
+
+    objects = LoggedQuerySet.as_manager()
+
+
+if hasattr(models, "DB_CASCADE"):  # Django 6.1
+
+    class Wing(models.Model):
+        """Goes with its label, by the database alone."""
+
+        label = models.ForeignKey(Label, on_delete=models.DB_CASCADE)
+
+    class Feather(models.Model):
+        wing = models.ForeignKey(Wing, on_delete=models.DB_CASCADE)
+        spare = models.ForeignKey(Wing, on_delete=models.DB_SET_NULL, null=True, related_name="+")

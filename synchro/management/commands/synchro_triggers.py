@@ -1,0 +1,42 @@
+"""manage.py synchro_triggers: the triggers that note every write to the tracked tables."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+
+from synchro import triggers
+from synchro.management.commanding import add_database, reported
+
+
+class Command(BaseCommand):
+    help = (
+        "Installs, removes or checks the triggers that note which rows of tracked tables were written, so that changes "
+        "past the ORM's signals are logged, too. See SYNCHRO_TRIGGERS."
+    )
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("action", choices=("install", "remove", "check"))
+        add_database(parser)
+
+    def handle(self, *_args: Any, **options: Any) -> None:
+        using = options["database"]
+        with reported(using, interrupted="Interrupted. Run the command again."):
+            if options["action"] == "remove":
+                self.stdout.write(f"{triggers.remove(using)} triggers removed.")
+                return
+            if options["action"] == "install":
+                before = triggers.install(using)
+                self.stdout.write(f"{len(before.missing)} triggers created, {len(before.stale)} stale ones removed.")
+                if before.missing:
+                    self.stdout.write("What was written past the log until now is found by `manage.py synchro_scan`.")
+                return
+            state = triggers.check(using)
+        self.stdout.write(
+            f"{len(state.installed)} triggers are in line, {len(state.missing)} are missing, "
+            f"{len(state.stale)} are stale."
+        )
+        if not state.in_line:
+            raise CommandError("Run `manage.py synchro_triggers install` (or `remove`).")
