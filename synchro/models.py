@@ -322,11 +322,12 @@ class Held(models.Model):
 class HeldObject(models.Model):
     """An imported row of a model that is not tracked, which could not be created here yet; ``payload`` is its record.
 
-    It is tried again with the changes that are held, and relayed with those that point to it.
+    It is tried again with the changes that are held, and relayed with those that point to it. ``node`` sent it.
     """
 
     model = ExactCharField(max_length=LABEL_LENGTH)
     object_id = ExactCharField(max_length=OBJECT_ID_LENGTH)
+    node = ExactCharField(max_length=NODE_LENGTH)
     version = models.BigIntegerField(default=1)
     payload = models.TextField()
 

@@ -235,7 +235,11 @@ class Recorder:
             rows.update_or_create(
                 model=record.model,
                 object_id=record.id,
-                defaults={"version": change.arrived_version, "payload": orjson.dumps(data).decode()},
+                defaults={
+                    "node": change.stamp.node,
+                    "version": change.arrived_version,
+                    "payload": orjson.dumps(data).decode(),
+                },
             )
         if self.retrying:
             for number, change in enumerate(batch):
@@ -244,10 +248,10 @@ class Recorder:
 
     def held_objects(self) -> list[Incoming]:
         """The object records that could not be used yet, in the order in which they came."""
-        rows = HeldObject.objects.using(self._using).order_by("pk").values_list("version", "payload")
+        rows = HeldObject.objects.using(self._using).order_by("pk").values_list("node", "version", "payload")
         return [
-            Incoming.of(ObjectRecord.from_dict(orjson.loads(payload)), self._node.ident, version)
-            for version, payload in rows.iterator(chunk_size=serialize.CHUNK)
+            Incoming.of(ObjectRecord.from_dict(orjson.loads(payload)), node, version)
+            for node, version, payload in rows.iterator(chunk_size=serialize.CHUNK)
         ]
 
     # --- identities and versions --------------------------------------------------------------------------------------

@@ -44,6 +44,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('model', synchro.dbfields.ExactCharField(max_length=120)),
                 ('object_id', synchro.dbfields.ExactCharField(max_length=265)),
+                ('node', synchro.dbfields.ExactCharField(max_length=64)),
                 ('version', models.BigIntegerField(default=1)),
                 ('payload', models.TextField()),
             ],

@@ -299,6 +299,15 @@ def test_t6_a_row_that_only_others_point_to_waits_with_them(versions):
         assert not HeldObject.objects.using(alias).exists()
 
 
+def test_a_row_that_waits_is_taken_from_its_sender_only_if_that_is_accepted(versions, settings):
+    Car.objects.create(plate="W1", color=Color.objects.create(name="red"))
+    take(forged(write()[0], newer("plain.color")))
+    versions(Color=2)
+    settings.SYNCHRO_ACCEPT = {"office": ["auth"]}
+    assert not brought(retry_held(using="hq")).get("objects")
+    assert not at(Color).exists()
+
+
 def test_an_old_an_older_and_a_new_one_in_a_row(versions):
     """A(old) → B(new) → C(old): what A made passes through B as it is, what B makes waits at C."""
     note = Note.objects.create(char="a")
