@@ -18,7 +18,8 @@ A map, in the order in which one change travels::
       restoring     a database set back to a backup recognises itself, and goes on under a new id
       resolving     ids and natural keys → our rows
       planner       what to write; writes nothing (plan: its words; plan_links, plan_merges, plan_parents: its parts)
-      deciding      who wins
+      deciding      who wins (combining: both; unlogged: what was written past the log is kept)
+      merging       two rows that turn out to be one object (merging_rows, merging_registers)
       apply         writes; decides nothing (parking: unique values exchanged; removing: what is deleted along)
       recording     records verbatim, references, versions, conflicts, what is held
 

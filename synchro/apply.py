@@ -53,7 +53,7 @@ def touched_tables(operations: Iterable[Operation]) -> set[str]:
             found.update(model._meta.db_table for model in _table_models(operation.spec))
         if isinstance(operation, Remove):
             removed.update(dict.fromkeys(_removed_tables(operation)))
-    found.update(column.model._meta.db_table for column in _relations_to(list(removed)) if column.model._meta.managed)
+    found.update(column.model._meta.db_table for column in relations_to(list(removed)) if column.model._meta.managed)
     return found
 
 
@@ -340,7 +340,8 @@ def _removed_tables(removal: Remove) -> list[ModelClass]:
     return [model for model in _table_models(removal.spec)[::-1] if model not in kept]
 
 
-def _relations_to(models_: Sequence[ModelClass]) -> Iterator[models.ForeignKey[Any, Any]]:
+def relations_to(models_: Sequence[ModelClass]) -> Iterator[models.ForeignKey[Any, Any]]:
+    """Every foreign key that points to one of *models_*, those of m2m tables too."""
     for model in models_:
         for relation in model._meta.get_fields(include_hidden=True):
             column = getattr(relation, "field", None)
@@ -349,14 +350,14 @@ def _relations_to(models_: Sequence[ModelClass]) -> Iterator[models.ForeignKey[A
 
 
 def _own_link_columns(models_: Sequence[ModelClass]) -> list[tuple[ModelClass, AnyField]]:
-    return [(column.model, column) for column in _relations_to(models_) if column.model._meta.auto_created]
+    return [(column.model, column) for column in relations_to(models_) if column.model._meta.auto_created]
 
 
 def _has_dependants(models_: Sequence[ModelClass], pk_values: Sequence[Any], using: str) -> bool:
     """Whether rows of other models point to these: then Django's own collector says what becomes of them."""
     if any(hasattr(each, "bulk_related_objects") for model in models_ for each in model._meta.private_fields):
         return True
-    for column in _relations_to(models_):
+    for column in relations_to(models_):
         if column.model._meta.auto_created or column.remote_field.on_delete is models.DO_NOTHING:
             continue
         if column.model in models_ and getattr(column.remote_field, "parent_link", False):

@@ -11,8 +11,8 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
 
-Policy = Literal["newest", "local", "incoming", "fail"]
-POLICIES: tuple[Policy, ...] = ("newest", "local", "incoming", "fail")
+Policy = Literal["newest", "local", "incoming", "merge", "hold", "fail"]
+POLICIES: tuple[Policy, ...] = ("newest", "local", "incoming", "merge", "hold", "fail")
 
 ApplyMode = Literal["save", "raw"]
 APPLY_MODES: tuple[ApplyMode, ...] = ("save", "raw")

@@ -8,16 +8,19 @@ differ.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from changelog_format import Change
 from synchro import conf
+from synchro.combining import Histories
 from synchro.conf import Policy
 from synchro.models import Action
 from synchro.plan import ConflictFoundError, FoundConflict, Incoming, Plan
 from synchro.registry import ModelSpec
 from synchro.resolving import LinkPlace, Slot
-from synchro.versions import Current, Stamp
+from synchro.versions import Current, Key, Stamp
 
 
 def policy_for(spec: ModelSpec, run: Policy | None, default: Policy) -> Policy:
@@ -28,19 +31,48 @@ def policy_for(spec: ModelSpec, run: Policy | None, default: Policy) -> Policy:
     return configured.get(spec.label) or configured.get("") or default
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """``apply``: the incoming state is to be written. ``conflict``: it was one, which is recorded.
+
+    ``taken``: what of it is written where both sides are combined (then ``apply`` is false).
+    """
+
+    apply: bool
+    conflict: bool = False
+    taken: dict[str, Any] | None = None
+
+
 class Decider:
     """Decides for one bundle, and remembers what it decided against the order of dates."""
 
-    def __init__(self, policy: Policy | None, default: Policy) -> None:
-        """*policy* is that of the run, *default* counts where neither the run nor the settings name one."""
+    def __init__(
+        self,
+        policy: Policy | None,
+        default: Policy,
+        histories: Histories,
+        held: Iterable[tuple[str, str, str]] = (),
+        *,
+        forced: bool = False,
+    ) -> None:
+        """*policy* is that of the run, *default* counts where neither the run nor the settings name one.
+
+        *held* are the objects (root model, text of the primary key) and links that wait for somebody's decision.
+        *forced*: that decision has been made, and is for what is incoming.
+        """
         self._policy = policy
         self._default = default
+        self._forced = forced
+        self.histories = histories
+        self.held = set(held)
         # What was decided against the order of dates, and for links whether they are there.
         self._kept: dict[tuple[str | None, ...], bool] = {}
 
     def accept(self, plan: Plan) -> None:
         """*plan* has been carried out. What it kept against the order of dates is kept against later changes too."""
-        self._kept.update(((spec.root_label, slot.text), True) for slot, spec in plan.decisions if slot.ours)
+        self._kept.update(
+            ((spec.root_label, slot.text), True) for slot, spec in (*plan.decisions, *plan.combined) if slot.ours
+        )
         self._kept.update(
             ((spec.label, source.text, name, target.text), present)
             for source, spec, name, target, present in plan.link_decisions
@@ -56,49 +88,58 @@ class Decider:
         return "newest" if change.resolution else policy_for(spec, self._policy, self._default)
 
     def decide(
-        self, plan: Plan, spec: ModelSpec, slot: Slot, change: Incoming, number: int, *, same: bool
-    ) -> tuple[bool, bool]:
-        """Whether the incoming state is to be applied, and whether that was a conflict (which is then recorded)."""
+        self,
+        plan: Plan,
+        spec: ModelSpec,
+        slot: Slot,
+        change: Incoming,
+        number: int,
+        *,
+        same: bool,
+        given: Mapping[str, Any] | None = None,
+    ) -> Verdict:
+        """What is to become of the incoming state *given*; *same*: the row holds it already."""
         here = slot.stamp is not None or spec.label in slot.rows
         if not here:
-            return True, False
+            return Verdict(apply=True)
         local = slot.stamp
-        wins = local is None or change.stamp > local
+        wins = local is None or change.stamp > local or self._forced
         if local is None and slot.state is None:
-            return wins, False  # a row of another table of the family only
+            return Verdict(apply=wins)  # a row of another table of the family only
+        place = (spec.root_label, slot.log_text, "")
         kept = slot.ours or (spec.root_label, slot.text) in self._kept
         concurrent = local is None or kept or self._concurrent(local, change)
         deleting = isinstance(change.record, Change) and change.record.action == Action.DELETE
         if local is not None and slot.deleted:
             same = deleting
-        if not concurrent or same or (local == change.stamp):
-            return wins, False
-        policy = self.policy_of(spec, change)
-        decided = {"local": False, "incoming": True}.get(policy, wins)
+        if change.resolution and wins:
+            plan.closed.append((spec.root_label, slot, "", change))
+        waits = place in self.held and not change.resolution and (wins or concurrent)
+        if same or local == change.stamp or not (concurrent or waits) or self._forced:
+            return Verdict(apply=wins)
+        policy = "hold" if waits else self.policy_of(spec, change)
         if policy == "fail":
             raise ConflictFoundError(describe(spec, slot, change))
-        plan.counts["conflicts"] += 1
-        plan.details.append(("conflict", change.record.model, change.record.id))
-        plan.conflicts.append(
-            FoundConflict(
-                kind="unlogged" if local is None else "object",
-                spec=spec,
-                slot=slot,
-                change=change,
-                local=local,
-                local_deleted=slot.deleted,
-                state=None if slot.state is None else dict(slot.state),
-                winner="incoming" if decided else "local",
-                policy=policy,
-            )
-        )
-        if decided != wins:
-            # Against the order of dates: a logged change, dated after both, so that every node follows it.
-            plan.decisions.append((slot, spec))
-            if wins:  # kept all the same: the decision is made on top of the change that lost
-                slot.stamp, slot.ours = change.stamp, True
-                plan.stamped[slot] = (spec, change.stamp, deleting, number)
-        return decided, True
+        taken = None
+        if policy == "merge" and given is not None and not slot.deleted:
+            taken = self.histories.combined(spec, slot, change, given)
+        decided = {"local": False, "incoming": True, "hold": False}.get(policy, wins)
+        winner = "held" if policy == "hold" else _winner(taken, decided=decided)
+        _record(plan, spec, slot, change, number, winner, policy)
+        if policy == "hold":
+            self.held.add(place)
+            return Verdict(apply=False, conflict=True)
+        if taken is None and decided == wins:
+            return Verdict(apply=decided, conflict=True)
+        # Against the order of dates, or both: a logged change, dated after both, so that every node follows it.
+        (plan.decisions if taken is None else plan.combined).append((slot, spec))
+        if wins:  # kept all the same: the decision is made on top of the change that lost
+            slot.stamp = change.stamp
+            plan.stamped[slot] = (spec, change.stamp, deleting, number)
+        slot.ours = wins or taken is not None
+        if taken is not None:
+            self.histories.merged(spec, slot, change.stamp)
+        return Verdict(apply=decided and taken is None, conflict=True, taken=taken)
 
     def decide_link(
         self,
@@ -110,6 +151,8 @@ class Decider:
         *,
         present: bool,
         kept: bool | None,
+        number: int,
+        place: Key,
     ) -> tuple[bool, bool]:
         """Whether the incoming link change is later, and whether it is to be applied.
 
@@ -117,17 +160,19 @@ class Decider:
         """
         if current is None:
             return True, True
-        wins = change.stamp > current.stamp
+        wins = change.stamp > current.stamp or self._forced
         concurrent = kept is not None or (current.stamp != change.stamp and self._concurrent(current.stamp, change))
         here = not current.deleted if kept is None else kept
-        if not concurrent or here == present:
+        if change.resolution and wins:
+            plan.closed.append((spec.label, source, place.link, change))
+        waits = place in self.held and not change.resolution and (wins or concurrent)
+        if here == present or not (concurrent or waits) or self._forced:
             return wins, wins
-        policy = self.policy_of(spec, change)
+        policy = "hold" if waits else self.policy_of(spec, change)
         if policy == "fail":
             raise ConflictFoundError(describe(spec, source, change))
-        decided = {"local": False, "incoming": True}.get(policy, wins)
-        plan.counts["conflicts"] += 1
-        plan.details.append(("conflict", change.record.model, change.record.id))
+        decided = {"local": False, "incoming": True, "hold": False}.get(policy, wins)
+        _count(plan, change)
         plan.conflicts.append(
             FoundConflict(
                 kind="link",
@@ -137,10 +182,15 @@ class Decider:
                 local=current.stamp,
                 local_deleted=not here,
                 state=None,
-                winner="incoming" if decided else "local",
+                winner="held" if policy == "hold" else _winner(None, decided=decided),
                 policy=policy,
+                number=number,
+                link=place.link,
             )
         )
+        if policy == "hold":
+            self.held.add(place)
+            return False, False
         return wins, decided
 
     @staticmethod
@@ -150,6 +200,35 @@ class Decider:
         A node knows its own changes, also those that were held here.
         """
         return local.node != change.stamp.node and (change.base is None or local > change.base)
+
+
+def _winner(taken: dict[str, Any] | None, *, decided: bool) -> str:
+    return "merged" if taken is not None else "incoming" if decided else "local"
+
+
+def _record(
+    plan: Plan, spec: ModelSpec, slot: Slot, change: Incoming, number: int, winner: str, policy: Policy
+) -> None:
+    _count(plan, change)
+    plan.conflicts.append(
+        FoundConflict(
+            kind="unlogged" if slot.stamp is None else "object",
+            spec=spec,
+            slot=slot,
+            change=change,
+            local=slot.stamp,
+            local_deleted=slot.deleted,
+            state=None if slot.state is None else dict(slot.state),
+            winner=winner,
+            policy=policy,
+            number=number,
+        )
+    )
+
+
+def _count(plan: Plan, change: Incoming) -> None:
+    plan.counts["conflicts"] += 1
+    plan.details.append(("conflict", change.record.model, change.record.id))
 
 
 def describe(spec: ModelSpec, slot: Slot, change: Incoming) -> str:

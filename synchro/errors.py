@@ -9,6 +9,7 @@ SynchroError
 ├── PruneError            the log cannot be compacted as asked for
 ├── ScanError             what was to be scanned is not tracked
 ├── TriggerError          the touch triggers could not be installed
+├── ResolveError          a conflict could not be decided as somebody asked
 ├── UnloggableValueError  an object holds a value that no record can carry; also a ValueError
 └── ImportRefusedError    a bundle was not taken; nothing was changed
     ├── GapError          a bundle in between is missing
@@ -52,6 +53,10 @@ class ScanError(SynchroError):
 
 class TriggerError(SynchroError):
     """The touch triggers could not be installed; nothing was changed."""
+
+
+class ResolveError(SynchroError):
+    """A conflict could not be decided as somebody asked. Nothing was changed."""
 
 
 class UnloggableValueError(SynchroError, ValueError):

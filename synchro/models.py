@@ -210,6 +210,23 @@ class Reference(models.Model):
         return f"{self.model} {self.object_id} = {self.pk_text}"
 
 
+class MergedRow(models.Model):
+    """The row ``pk_text`` of ``root`` turned out to be the object of the row ``into``, and is gone.
+
+    States that were logged before may still point to it.
+    """
+
+    root = ExactCharField(max_length=LABEL_LENGTH)
+    pk_text = ExactCharField(max_length=PK_TEXT_LENGTH)
+    into = ExactCharField(max_length=PK_TEXT_LENGTH)
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["root", "pk_text"], name="synchro_mergedrow_row")]
+
+    def __str__(self) -> str:
+        return f"{self.root} {self.pk_text} = {self.into}"
+
+
 class KnownRange(models.Model):
     """Positions ``first`` to ``last`` of ``origin``'s log are known here; kept for ever, also after pruning."""
 
@@ -282,7 +299,13 @@ class Conflict(models.Model):
 
     ``local`` and ``incoming`` are JSON: the values on both sides with date and node. ``kind``: ``"object"``,
     ``"link"``, ``"unlogged"`` (a row that was written past the log), ``"parent"`` (a deleted parent brought back for a
-    living child), ``"merge"``. ``winner`` is ``"local"`` or ``"incoming"``; ``policy`` is what decided.
+    living child), ``"merge"`` (two rows that turned out to be one object). ``winner`` is ``"local"``, ``"incoming"``,
+    ``"merged"`` (both changed different fields) or ``"held"``; ``policy`` is what decided.
+
+    While ``held`` is true, nobody has decided yet: the row is as the local version says, ``change_id`` is the incoming
+    change in the log, and later changes of the object wait, too. ``resolution``, ``resolved_by`` and ``resolved`` say
+    how that ended: ``"take"``, ``"keep"`` or ``"merge"`` here, or ``"elsewhere"``, with the node that decided.
+    ``link`` is set where it is about one m2m link.
     """
 
     model = ExactCharField(_("model"), max_length=LABEL_LENGTH)
@@ -295,6 +318,12 @@ class Conflict(models.Model):
     winner = models.CharField(_("winner"), max_length=8)
     policy = models.CharField(_("policy"), max_length=8)
     created = models.DateTimeField(_("recorded"))
+    link = ExactCharField(_("link"), max_length=LINK_LENGTH, default="", blank=True)
+    change_id = models.BigIntegerField(_("incoming change"), null=True)
+    held = models.BooleanField(_("waits for a decision"), default=False, db_index=True)
+    resolution = models.CharField(_("resolution"), max_length=9, default="", blank=True)
+    resolved_by = models.CharField(_("resolved by"), max_length=150, default="", blank=True)
+    resolved = models.DateTimeField(_("resolved"), null=True)
 
     class Meta:
         verbose_name = _("conflict")

@@ -83,6 +83,11 @@ def take_new_id(old: Node, using: str) -> Node:
     return new
 
 
+def numbers(using: str) -> dict[str, int]:
+    """The primary keys of all nodes that are known here, by id."""
+    return dict(Node.objects.using(using).values_list("ident", "pk"))
+
+
 def by_ident(idents: Iterable[str], using: str) -> dict[str, Node]:
     """The rows of the nodes called *idents*; those that are missing are created."""
     wanted = set(idents)

@@ -100,7 +100,7 @@ class Write:
     spec: ModelSpec
     values: dict[str, Any]
     created: bool
-    change: Incoming
+    change: Incoming | None
     present: frozenset[str] = frozenset()
 
 
@@ -113,7 +113,7 @@ class Remove:
 
     slot: Slot
     spec: ModelSpec
-    change: Incoming
+    change: Incoming | None
     kept: ModelSpec | None = None
 
 
@@ -126,15 +126,33 @@ class Link:
     field: models.ManyToManyField[Any, Any]
     target: Slot
     present: bool
-    change: Incoming
+    change: Incoming | None
 
 
 Operation = Write | Remove | Link
 
 
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """Two objects that turned out to be one, each with a row or a history here: they are folded, then planned again.
+
+    ``one`` and ``other`` are how the log names them. With ``announce`` it was found out here, and others are to be
+    told.
+    """
+
+    spec: ModelSpec
+    one: str
+    other: str
+    announce: bool
+
+
 @dataclass(slots=True)
 class FoundConflict:
-    """Two versions, before anything was overwritten: ``state`` are the local row's values (None: it has none)."""
+    """Two versions, before anything was overwritten: ``state`` are the local row's values (None: it has none).
+
+    ``number`` is that of the incoming change in its chunk, ``link`` how the log calls the m2m link, if it is about one.
+    ``winner``: "local", "incoming", "merged" (both), "held" (neither yet).
+    """
 
     kind: str
     spec: ModelSpec
@@ -145,6 +163,8 @@ class FoundConflict:
     state: dict[str, Any] | None
     winner: str
     policy: Policy
+    number: int | None = None
+    link: str = ""
 
 
 @dataclass(slots=True)
@@ -153,7 +173,7 @@ class Plan:
 
     ``held_objects``: number of an object record that could not be used yet → why.
     ``slots``: number in the chunk → the object that the change is about, for the log; ``stamped`` and ``stamped_links``
-    are the registers that the chunk moves.
+    are the registers that the chunk moves. ``revived``: objects that get a row again, and their names until now.
     """
 
     operations: list[Operation] = field(default_factory=list)
@@ -166,8 +186,12 @@ class Plan:
     stamped: dict[Slot, tuple[ModelSpec, Stamp, bool, int]] = field(default_factory=dict)
     stamped_links: list[tuple[Slot, ModelSpec, str, Slot, Stamp, bool, int]] = field(default_factory=list)
     decisions: list[tuple[Slot, ModelSpec]] = field(default_factory=list)
+    combined: list[tuple[Slot, ModelSpec]] = field(default_factory=list)
+    closed: list[tuple[str, Slot, str, Incoming]] = field(default_factory=list)
     link_decisions: list[tuple[Slot, ModelSpec, str, Slot, bool]] = field(default_factory=list)
     merges: list[tuple[Slot, ModelSpec, str, str]] = field(default_factory=list)
+    folds: list[Fold] = field(default_factory=list)
+    revived: list[tuple[Slot, str | None]] = field(default_factory=list)
     attached: list[tuple[Slot, ModelSpec, str]] = field(default_factory=list)
     deferred: list[tuple[Slot, ModelSpec, Incoming]] = field(default_factory=list)
     nulled: list[tuple[ModelSpec, str]] = field(default_factory=list)

@@ -32,7 +32,17 @@ def plan_link(plan: Plan, outlook: Outlook, decider: Decider, spec: ModelSpec, c
     current = outlook.link(place, key)
     decisions = {each[:4]: each[4] for each in plan.link_decisions}
     kept = decisions.get(place, decider.kept_link(place))
-    wins, decided = decider.decide_link(plan, spec, change, source, current, present=present, kept=kept)
+    wins, decided = decider.decide_link(
+        plan,
+        spec,
+        change,
+        source,
+        current,
+        present=present,
+        kept=kept,
+        number=number,
+        place=Key(spec.label, source.log_text, f"{record.field}:{target.log_text}"),
+    )
     if decided != wins:
         plan.link_decisions.append((*place, present if decided else not present))
     if wins:

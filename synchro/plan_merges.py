@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from synchro.plan import HoldError, Incoming, Plan
+from synchro import references
+from synchro.plan import Fold, HoldError, Incoming, Plan, Write
 from synchro.registry import ModelSpec
 from synchro.resolving import Outlook, Slot
 
@@ -25,22 +26,47 @@ def attach(plan: Plan, outlook: Outlook, slot: Slot, spec: ModelSpec, object_id:
 
 
 def plan_same(plan: Plan, outlook: Outlook, spec: ModelSpec, change: Incoming, number: int) -> None:
-    """Somebody found two ids to be one object. Raises ``HoldError`` where that cannot be followed."""
+    """Somebody found two ids to be one object. Raises ``HoldError`` where one of them means nothing here."""
     record: Any = change.record
     first, second = record.same
+    for object_id in (first, second):
+        slot = outlook.by_id(spec, object_id)
+        if slot is not None and slot.imaginary and references.birth_node(object_id) == outlook.own:
+            raise HoldError(f"{object_id} names an object of this deployment that it does not know")
     one, other = outlook.by_id(spec, first), outlook.by_id(spec, second)
+    slot = one or other or outlook.create(spec, first)
     if one is not None and other is not None and one is not other:
-        if one.alive and other.alive:
-            raise HoldError(f"{first} and {second} are one object elsewhere and two rows here")
-        one, other = (one, other) if one.alive else (other, one)
-        for object_id in sorted(other.ids):
-            outlook.attach(one, object_id)
-            plan.attached.append((one, spec, object_id))
-    slot = one or other
-    if slot is None:
-        slot = outlook.create(spec, first)
-    plan.slots[number] = slot
+        slot = unite(plan, outlook, spec, one, other, announce=False)
     for object_id in (first, second):
         if object_id not in slot.ids or one is None or other is None:
             outlook.attach(slot, object_id)
             plan.attached.append((slot, spec, object_id))
+    plan.slots[number] = slot
+
+
+def unite(plan: Plan, outlook: Outlook, spec: ModelSpec, one: Slot, other: Slot, *, announce: bool) -> Slot:
+    """*one* and *other* are one object: the slot that stands for it from now on.
+
+    Where both have a row or a history here, these have to be folded before anything else can be planned on them.
+    """
+    if one.known and other.known:
+        plan.folds.append(Fold(spec, one.log_text, other.log_text, announce))
+    if (other.alive and not one.alive) or (other.known and not one.known):
+        one, other = other, one
+    plan.attached += [(one, spec, object_id) for object_id in sorted(other.ids)]
+    outlook.unite(one, other)
+    return one
+
+
+def collisions(plan: Plan, outlook: Outlook) -> None:
+    """Note as folds what *plan* gives the natural key of another living object, where both may be one.
+
+    Two objects of which one node says that they are two (both have an id born there) are never one.
+    """
+    for op in list(plan.operations):
+        if not isinstance(op, Write) or op.slot.key is None or op.slot.text is None:
+            continue
+        for other in outlook.of_key(op.spec, op.slot.key):
+            births = {references.birth_node(each) for each in other.ids}
+            if other is not op.slot and births.isdisjoint(map(references.birth_node, op.slot.ids)):
+                plan.folds.append(Fold(op.spec, op.slot.log_text, other.log_text, announce=True))

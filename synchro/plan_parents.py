@@ -85,7 +85,8 @@ def keep_parents(plan: Plan, outlook: Outlook) -> None:
     for op in put_off:
         plan.counts["deleted"] -= 1
         op.slot.rows.add(op.spec.label)  # as far as this plan's other operations are concerned
-        plan.deferred.append((op.slot, op.spec, op.change))
+        if op.change is not None:
+            plan.deferred.append((op.slot, op.spec, op.change))
     gone = set(map(id, put_off))
     plan.operations = [op for op in plan.operations if id(op) not in gone]
 

@@ -6,7 +6,7 @@ and the changes that are held. It reads, and writes nothing; :mod:`synchro.apply
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
@@ -14,16 +14,18 @@ from django.db import models
 
 from changelog_format import Change, ObjectRecord
 from synchro import references, registry, storable, values
+from synchro.combining import Histories, respelled
 from synchro.conf import Policy
 from synchro.deciding import Decider, stamp
 from synchro.filing import IncomingFiles, file_columns
 from synchro.models import Action
 from synchro.plan import HoldError, Incoming, Plan, Remove, VoidError, Write
 from synchro.plan_links import plan_link
-from synchro.plan_merges import attach, plan_same
+from synchro.plan_merges import attach, collisions, plan_same, unite
 from synchro.plan_parents import keep_parents, keep_revived
 from synchro.registry import ModelSpec
 from synchro.resolving import Lock, Outlook, Slot, Wanted, column_value, frozen, wanted_by
+from synchro.unlogged import keep_unlogged
 
 
 class Planner:
@@ -39,6 +41,8 @@ class Planner:
         pending: bool = False,
         lock: Lock | None = None,
         files: IncomingFiles | None = None,
+        held: Iterable[tuple[str, str, str]] = (),
+        forced: bool = False,
     ) -> None:
         """Make a planner for one bundle.
 
@@ -46,10 +50,12 @@ class Planner:
 
         *files*: the contents of files that came along; without it names are decided by what is there.
 
+        *held* and *forced*: see ``Decider``.
+
         *pending*: take unsealed local changes into account, where sealing them first would be a change (a preview).
         """
         self._own = own_ident
-        self.decider = Decider(policy, default_policy)
+        self.decider = Decider(policy, default_policy, Histories(own_ident, using), held, forced=forced)
         self._using = using
         self._specs: dict[tuple[str, int], ModelSpec | str] = {}
         self._promised: frozenset[tuple[str, str]] = frozenset()
@@ -97,11 +103,11 @@ class Planner:
         self._name_files(spec, record, slot, given)
         return self._equal(spec, slot.state, given)
 
-    def plan(self, changes: Sequence[Incoming], *, promise: bool = False) -> Plan:
+    def plan(self, changes: Sequence[Incoming], *, promise: bool = False, last: bool = False) -> Plan:
         """What to do for *changes*, in their order. Reads only. Raises ``ConflictFoundError`` under the policy "fail".
 
         With *promise* an object may be pointed to before it comes: what points to a later one of *changes* need not
-        wait.
+        wait. With *last* nothing comes after them: what would get the natural key of another object is that object.
         """
         promised = set(self._states(changes)) if promise else set()
         while True:
@@ -109,6 +115,8 @@ class Planner:
             plan = self._plan(changes)
             broken = promised & set(self._states([changes[number] for number in plan.held]))
             if not broken:
+                if last:
+                    collisions(plan, self.outlook)
                 return plan
             promised -= broken  # what points to these has to wait with them
             self.forget()
@@ -116,7 +124,8 @@ class Planner:
     def _plan(self, changes: Sequence[Incoming]) -> Plan:
         plan = Plan()
         self._load(changes)
-        for number, change in enumerate(changes):
+        # Merges first: whatever else is said of either of two ids is then said of one object.
+        for number, change in sorted(enumerate(changes), key=lambda each: not _is_merge(each[1])):
             record = change.record
             try:
                 spec = self._spec(change)
@@ -141,6 +150,7 @@ class Planner:
                     plan.held_objects[number] = str(error)
         keep_revived(plan)
         keep_parents(plan, self.outlook)
+        keep_unlogged(plan, self._own, self._using)
         return plan
 
     # --- what the records are about -----------------------------------------------------------------------------------
@@ -213,6 +223,24 @@ class Planner:
                 )
             )
         self.outlook.load(wanted, links, written, about)
+        self._load_histories(changes)
+
+    def _load_histories(self, changes: Sequence[Incoming]) -> None:
+        """What a merge of both sides needs, of the objects on which there may be one."""
+        found: dict[tuple[ModelSpec, str], None] = {}
+        for change in changes:
+            record = change.record
+            if not isinstance(record, Change) or record.fields is None:
+                continue
+            try:
+                spec = self._spec(change)
+            except HoldError:
+                continue
+            if self.decider.policy_of(spec, change) == "merge":
+                slots = [self.outlook.by_id(spec, record.id), *self.outlook.of_key(spec, frozen(record.key))]
+                found.update(((spec, slot.log_text), None) for slot in slots if slot is not None and slot.stamp)
+        if found:
+            self.decider.histories.load(found)
 
     # --- an object's state --------------------------------------------------------------------------------------------
 
@@ -253,8 +281,8 @@ class Planner:
             if slot is None:
                 raise
             plan.slots[number] = slot
-            _, conflict = self.decider.decide(plan, spec, slot, change, number, same=False)
-            plan.counts["stale"] += not conflict
+            verdict = self.decider.decide(plan, spec, slot, change, number, same=False)
+            plan.counts["stale"] += not verdict.conflict
             plan.details.append(("stale", record.model, record.id))
             return
         slot = self._object(plan, spec, change)
@@ -262,9 +290,16 @@ class Planner:
         local = slot.stamp
         self._name_files(spec, record, slot, given)
         same = slot.state is not None and spec.label in slot.rows and self._equal(spec, slot.state, given)
-        wins, conflict = self.decider.decide(plan, spec, slot, change, number, same=same)
-        if not wins:
-            plan.counts["stale"] += not conflict
+        verdict = self.decider.decide(plan, spec, slot, change, number, same=same, given=given)
+        self.decider.histories.add(spec, slot, change, given)
+        if verdict.taken is not None:
+            if verdict.taken:
+                self._write(plan, slot, spec, verdict.taken, change)
+                plan.counts["changed"] += 1
+                plan.details.append(("changed", record.model, record.id))
+            return
+        if not verdict.apply:
+            plan.counts["stale"] += not verdict.conflict
             plan.details.append(("stale", record.model, record.id))
             return
         created = spec.label not in slot.rows
@@ -297,6 +332,8 @@ class Planner:
 
     def _write(self, plan: Plan, slot: Slot, spec: ModelSpec, given: dict[str, Any], change: Incoming) -> None:
         created = spec.label not in slot.rows
+        if not slot.alive and slot.known:
+            plan.revived.append((slot, slot.unborn))
         plan.operations.append(Write(slot, spec, given, created, change, frozenset(slot.rows)))
         slot.rows.update([spec.label, *(parent._meta.label_lower for parent in spec.model._meta.get_parent_list())])
         slot.state = {**(slot.state or {}), **given}
@@ -317,8 +354,8 @@ class Planner:
         # Unknown, or known and dead and now revived: then a living object of the same natural key is the same one.
         match = self.outlook.by_key(spec, frozen(record.key), record.id)
         if match is not None:
-            if slot is not None and not slot.known:
-                slot.become(match)  # something planned before points to it already
+            if slot is not None:  # something points to it already, or it was deleted
+                unite(plan, self.outlook, spec, match, slot, announce=True)
             attach(plan, self.outlook, match, spec, record.id)
             return match
         if slot is None:
@@ -390,7 +427,7 @@ class Planner:
                     value = column_value(value, spec.relations[name].target_field)  # noqa: PLW2901  as the row holds it
                 except KeyError:
                     return False
-            if mine is not value and mine != value and not _respelled(spec, name, mine, value):
+            if mine is not value and mine != value and not respelled(spec, name, mine, value):
                 return False
         return True
 
@@ -405,9 +442,9 @@ class Planner:
             attach(plan, self.outlook, slot, spec, record.id)
         plan.slots[number] = slot
         local = slot.stamp
-        wins, conflict = self.decider.decide(plan, spec, slot, change, number, same=False)
-        if not wins:
-            plan.counts["stale"] += not conflict
+        verdict = self.decider.decide(plan, spec, slot, change, number, same=False)
+        if not verdict.apply:
+            plan.counts["stale"] += not verdict.conflict
             plan.details.append(("stale", record.model, record.id))
             return
         if spec.label in slot.rows:
@@ -418,13 +455,5 @@ class Planner:
         stamp(plan, slot, spec, change, number, deleted=True, local=local)
 
 
-def _respelled(spec: ModelSpec, name: str, mine: Any, given: Any) -> bool:
-    """Whether *given* is the value *mine* as another database spells it."""
-    column = next((each for each in spec.fields if each.name == name), None)
-    if column is None or mine is None or given is None or isinstance(mine, Slot) or isinstance(given, Slot):
-        return False
-    try:
-        found: bool = values.encode(column, values.decode(column, given)) == mine
-    except (ValueError, TypeError):
-        return False
-    return found
+def _is_merge(change: Incoming) -> bool:
+    return isinstance(change.record, Change) and change.record.action == Action.SAME

@@ -350,23 +350,35 @@ class Translator:
 
     def _names(self, rows: set[_Row]) -> _Names:
         names = _Names()
-        for spec, texts in references.group(rows).items():
-            for text, object_id in references.ids_of(spec, texts, self._own, self._using).items():
-                names.ids[_Row(spec, text)] = object_id
-            pk_of = {text: pk for text in texts if (pk := references.pk_value(spec, text)) is not None}
-            if naturalkeys.has_natural_key(spec.model):
-                keys = naturalkeys.keys_of(spec.model, pk_of.values(), self._using)
-                names.keys.update({_Row(spec, text): keys[pk] for text, pk in pk_of.items() if pk in keys})
-                present = {text for text, pk in pk_of.items() if pk in keys}
-            else:
-                present = set()
-            missing = set(pk_of) - present
-            names.known.update(_Row(spec, text) for text in present)
-            if missing:
-                here = _existing(spec, [pk_of[text] for text in missing], self._using)
-                names.known.update(_Row(spec, text) for text in missing if pk_of[text] in here)
-                self._name_deleted(spec, {text for text in missing if pk_of[text] not in here}, names)
+        for spec, found in references.group(rows).items():
+            merged = references.merged_into(spec, found, self._using)
+            texts = {merged.get(text, text) for text in found}
+            self._names_of(spec, texts, names)
+            for text, into in merged.items():
+                here, gone = _Row(spec, into), _Row(spec, text)
+                names.ids[gone] = names.ids[here]
+                if here in names.keys:
+                    names.keys[gone] = names.keys[here]
+                if here in names.known:
+                    names.known.add(gone)
         return names
+
+    def _names_of(self, spec: ModelSpec, texts: set[str], names: _Names) -> None:
+        for text, object_id in references.ids_of(spec, texts, self._own, self._using).items():
+            names.ids[_Row(spec, text)] = object_id
+        pk_of = {text: pk for text in texts if (pk := references.pk_value(spec, text)) is not None}
+        if naturalkeys.has_natural_key(spec.model):
+            keys = naturalkeys.keys_of(spec.model, pk_of.values(), self._using)
+            names.keys.update({_Row(spec, text): keys[pk] for text, pk in pk_of.items() if pk in keys})
+            present = {text for text, pk in pk_of.items() if pk in keys}
+        else:
+            present = set()
+        missing = set(pk_of) - present
+        names.known.update(_Row(spec, text) for text in present)
+        if missing:
+            here = _existing(spec, [pk_of[text] for text in missing], self._using)
+            names.known.update(_Row(spec, text) for text in missing if pk_of[text] in here)
+            self._name_deleted(spec, {text for text in missing if pk_of[text] not in here}, names)
 
     def _name_deleted(self, spec: ModelSpec, texts: set[str], names: _Names) -> None:
         """Rows that are gone: they were logged, so their last state still tells their natural key."""

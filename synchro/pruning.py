@@ -22,7 +22,7 @@ from django.db.models import Exists, Min, OuterRef, Q
 
 from synchro import nodes, serialize
 from synchro.errors import PruneError
-from synchro.models import Action, ChangeLog, Destination, Held, Node, Version
+from synchro.models import Action, ChangeLog, Conflict, Destination, Held, Node, Version
 from synchro.versions import Stamp
 
 
@@ -161,10 +161,11 @@ def _superseded(node: Node, upto: int, before: dt.datetime | None, using: str) -
 
 
 def _dispensable(pks: Collection[int], using: str) -> Iterator[int]:
-    """Those of *pks* that no current version rests on, and that are not held."""
+    """Those of *pks* that no current version rests on, that are not held, and that wait for no decision."""
     current = Version.objects.filter(
         root=OuterRef("root"), pk_text=OuterRef("pk_text"), link=OuterRef("link"), change_id=OuterRef("pk")
     )
     rows = ChangeLog.objects.using(using).filter(pk__in=list(pks)).order_by("pk")
     held = Held.objects.filter(change=OuterRef("pk"))
-    yield from rows.exclude(Exists(current)).exclude(Exists(held)).values_list("pk", flat=True)
+    waiting = Conflict.objects.filter(change_id=OuterRef("pk"), held=True)
+    yield from rows.exclude(Exists(current)).exclude(Exists(held)).exclude(Exists(waiting)).values_list("pk", flat=True)

@@ -6,7 +6,7 @@ The records verbatim, references, versions, conflicts, and what is held.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -17,24 +17,14 @@ from django.utils import timezone
 
 from changelog_format import Change, ObjectRecord
 from changelog_format.dates import format_date
-from synchro import (
-    changelog,
-    naturalkeys,
-    nodes,
-    pks,
-    portable,
-    references,
-    registry,
-    serialize,
-    tables,
-    upcasting,
-    versions,
-)
+from synchro import changelog, nodes, pks, portable, references, registry, serialize, tables, upcasting, versions
+from synchro.merging import Merger, Outcome
+from synchro.merging_registers import revived
 from synchro.models import Action, ChangeLog, Conflict, Held, HeldObject, Node
-from synchro.plan import FoundConflict, Incoming, Plan, Remove
+from synchro.plan import FoundConflict, Incoming, Link, Plan, Remove
 from synchro.plan_parents import NEEDING, referrers
 from synchro.registry import ModelSpec
-from synchro.resolving import Slot, canonical_ends, unborn_text
+from synchro.resolving import LinkPlace, Slot, canonical_ends, unborn_text
 from synchro.versions import Current, Key, Stamp
 
 _LOGGED = tables.columns(
@@ -50,17 +40,6 @@ class Removal:
 
     operation: Remove
     needed: bool
-
-
-def _text(slot: Slot) -> str:
-    """How the log and the versions name *slot*: by its primary key, or by an id while it has no row."""
-    text = slot.text or slot.unborn
-    if text is None:
-        object_id = min(slot.ids)
-        born_as = references.birth_pk(object_id)
-        given = naturalkeys.portable_pk(slot.spec.model) and references.pk_value(slot.spec, born_as) is not None
-        text = born_as if given else unborn_text(object_id)  # a key given by hand is the same for all who give it
-    return text
 
 
 def _entry(spec: ModelSpec, text: str, link: str, action: Action, payload: str) -> changelog.Entry:
@@ -79,9 +58,24 @@ class Recorder:
         self._kept: dict[tuple[str, int], int] = {}
         # By texts and not by slots, which hold whole states: these grow with what was decided in the whole bundle.
         self._decided: dict[tuple[ModelSpec, str], None] = {}
+        self._combined: dict[tuple[ModelSpec, str], None] = {}
         self._nulled: dict[tuple[str, str], ModelSpec] = {}
         self._decided_links: dict[tuple[ModelSpec, str, str, str], bool] = {}
         self.retrying = False
+
+    def retry(self, change: Incoming, entry: int) -> None:
+        """*change* is in the log already, in the row *entry*; what is recorded from now on is about such changes."""
+        self._kept[change.stamp.node, change.origin_seq] = entry
+        self.retrying = True
+
+    def decide(self, slot: Slot, spec: ModelSpec) -> None:
+        """Somebody decided that the object is to be as it is now."""
+        self._decided[spec, slot.log_text] = None
+
+    def decide_link(self, place: LinkPlace, *, present: bool) -> None:
+        """Somebody decided whether the link is to be there."""
+        source, spec, name, target = place
+        self._decided_links[spec, source.log_text, name, target.log_text] = present
 
     def record(self, plan: Plan, batch: Sequence[Incoming]) -> None:
         """Write down the outcome of *plan*, which has been applied, for the records of *batch*."""
@@ -89,11 +83,45 @@ class Recorder:
         entries = self._log(plan, batch)
         self._references(plan)
         self._versions(plan, entries)
-        self._conflicts(plan)
-        self._merges(plan)
+        self._conflicts(plan, entries)
+        self._close(plan)
+        self._merges(plan.merges)
         self._decisions(plan)
         self._deferred += plan.deferred
         self._held_objects(plan, batch)
+
+    def merger(self) -> Merger:
+        """What folds rows that turned out to be one object."""
+        idents = nodes.numbers(self._using)
+        return Merger(self._node.ident, idents, self._using)
+
+    def links_of_revived(self, plan: Plan) -> list[Link]:
+        """The links of the objects that *plan* gave a row again."""
+        return revived(plan.revived, nodes.numbers(self._using), self._using)
+
+    def accept(self, outcome: Outcome) -> None:
+        """Two rows became one: *outcome* is what has to be written down of that, and remembered until the end."""
+        plan = Plan(conflicts=outcome.conflicts)
+        self.describe_conflicts(plan)
+        self._conflicts(plan, {})
+        self._merges(outcome.merged)
+        self._deferred += outcome.deferred
+        for slot, _, _ in self._deferred:
+            found = outcome.moved.get((slot.spec.root_label, slot.log_text))
+            if found is not None and found is not slot:
+                slot.become(found)
+
+        def now(spec: ModelSpec, text: str) -> str:
+            found = outcome.moved.get((spec.root_label, text))
+            return text if found is None else found.log_text
+
+        self._decided = {(spec, now(spec, text)): None for spec, text in self._decided}
+        self._combined = {(spec, now(spec, text)): None for spec, text in self._combined}
+        self._nulled = {(root, now(spec, text)): spec for (root, text), spec in self._nulled.items()}
+        self._decided_links = {
+            (spec, now(spec, source), name, now(registry.spec(spec.links[name].related_model), target)): present
+            for (spec, source, name, target), present in self._decided_links.items()
+        }
 
     @staticmethod
     def _settle_links(plan: Plan, batch: Sequence[Incoming]) -> None:
@@ -185,7 +213,7 @@ class Recorder:
         slot, record = plan.slots.get(number), change.record
         if slot is not None and number not in plan.held:
             model = registry.by_label(record.model)
-            return (registry.spec(model).root_label if model is not None else record.model), _text(slot)
+            return (registry.spec(model).root_label if model is not None else record.model), slot.log_text
         return record.model, unborn_text(record.id)
 
     @staticmethod
@@ -196,7 +224,7 @@ class Recorder:
         if record.field is None:
             return ""
         target = None if number in plan.held else plan.targets.get(number)
-        return f"{record.field}:{unborn_text(record.target.id) if target is None else _text(target)}"
+        return f"{record.field}:{unborn_text(record.target.id) if target is None else target.log_text}"
 
     def _update_retried(self, plan: Plan, changes: Sequence[tuple[int, Incoming]], entries: dict[int, int]) -> None:
         done = [entries[number] for number, _ in changes if number not in plan.held]
@@ -259,8 +287,9 @@ class Recorder:
     def _references(self, plan: Plan) -> None:
         wanted: list[tuple[ModelSpec, str, str]] = []
         for slot, spec, object_id in plan.attached:
-            text = _text(slot)
-            ids = slot.ids if slot.unborn is not None and slot.text is not None else {object_id}
+            text = slot.log_text
+            whole = len(slot.ids) > 1 or (slot.unborn is not None and slot.text is not None)
+            ids = slot.ids if whole else {object_id}
             wanted += [
                 (spec, each, text) for each in sorted(ids) if each != f"{self._node.ident}/{text}" or len(slot.ids) > 1
             ]
@@ -269,10 +298,10 @@ class Recorder:
     def _versions(self, plan: Plan, entries: dict[int, int]) -> None:
         changed: dict[Key, Current] = {}
         for slot, (spec, stamp, deleted, number) in plan.stamped.items():
-            changed[Key(spec.root_label, _text(slot))] = Current(stamp, deleted, entries.get(number))
+            changed[Key(spec.root_label, slot.log_text)] = Current(stamp, deleted, entries.get(number))
         for _, spec, name, _, stamp, deleted, number in plan.stamped_links:
             source, target = plan.slots[number], plan.targets[number]
-            key = Key(spec.label, _text(source), f"{name}:{_text(target)}")
+            key = Key(spec.label, source.log_text, f"{name}:{target.log_text}")
             earlier = changed.get(key)
             if earlier is None or stamp > earlier.stamp:
                 changed[key] = Current(stamp, deleted, entries.get(number))
@@ -287,14 +316,19 @@ class Recorder:
     def describe_conflicts(self, plan: Plan) -> None:
         """Put the local sides of *plan*'s conflicts into words, before they are overwritten."""
         self._described = {}
+        if not plan.conflicts:
+            return
         states = [(number, found) for number, found in enumerate(plan.conflicts) if found.state is not None]
         portables = portable.Translator(self._node.ident, self._using).portable_states(
             [(found.spec, {name: _raw(value) for name, value in (found.state or {}).items()}) for _, found in states]
         )
+        actors = self._actors(plan)
         sides = {number: side for (number, _), side in zip(states, portables, strict=True)}
         for number, found in enumerate(plan.conflicts):
             fields, refs = sides.get(number, (None, None))
+            made = actors.get(found.local) if found.local is not None else None
             local = {
+                "actor": made,
                 "date": None if found.local is None else format_date(found.local.date),
                 "node": None if found.local is None else found.local.node,
                 "action": "delete" if found.local_deleted else None,
@@ -306,7 +340,23 @@ class Recorder:
                 _incoming_side(found),
             )
 
-    def _conflicts(self, plan: Plan) -> None:
+    def _actors(self, plan: Plan) -> dict[Stamp, str]:
+        """Who made the local versions that *plan* found conflicts with, as far as their records say so."""
+        keys = [
+            Key(found.spec.label if found.link else found.spec.root_label, found.slot.log_text, found.link)
+            for found in plan.conflicts
+        ]
+        stamps = {each.change_id: each.stamp for each in versions.find(keys, self._using).values() if each.change_id}
+        found: dict[Stamp, str] = {}
+        for part in serialize.chunks(list(stamps)):
+            rows = ChangeLog.objects.using(self._using).filter(pk__in=part, imported=True)
+            for pk, payload in rows.values_list("pk", "payload"):
+                actor = orjson.loads(payload).get("actor")
+                if actor is not None:
+                    found[stamps[pk]] = actor
+        return found
+
+    def _conflicts(self, plan: Plan, entries: Mapping[int, int]) -> None:
         rows = []
         for number, found in enumerate(plan.conflicts):
             record: Any = found.change.record
@@ -315,7 +365,7 @@ class Recorder:
                 Conflict(
                     model=found.spec.label,
                     object_id=record.id,
-                    pk_text=_text(found.slot),
+                    pk_text=found.slot.log_text,
                     key="" if record.key is None else orjson.dumps(record.key).decode(),
                     kind=found.kind,
                     local=local,
@@ -323,21 +373,41 @@ class Recorder:
                     winner=found.winner,
                     policy=found.policy,
                     created=timezone.now(),
+                    link=found.link,
+                    change_id=None if found.number is None else entries.get(found.number),
+                    held=found.winner == "held",
                 )
             )
         Conflict.objects.using(self._using).bulk_create(rows, batch_size=serialize.CHUNK)
 
-    def _merges(self, plan: Plan) -> None:
+    def _merges(self, merges: Iterable[tuple[Slot, ModelSpec, str, str]]) -> None:
         """Log which ids turned out to be one object: facts that later records do not change."""
         changelog.append_many(
             (
                 _entry(
-                    spec, _text(slot), _MERGED, Action.SAME, orjson.dumps({"same": sorted((first, second))}).decode()
+                    spec, slot.log_text, _MERGED, Action.SAME, orjson.dumps({"same": sorted((first, second))}).decode()
                 )
-                for slot, spec, first, second in plan.merges
+                for slot, spec, first, second in merges
             ),
             self._using,
         )
+
+    def _close(self, plan: Plan) -> None:
+        """Somebody elsewhere decided what waits for a decision here."""
+        if not plan.closed:
+            return
+        waiting: dict[tuple[str, str], list[int]] = defaultdict(list)
+        held = Conflict.objects.using(self._using).filter(held=True)
+        for pk, label, text, link in held.values_list("pk", "model", "pk_text", "link"):
+            waiting[text, link or root_of(label)].append(pk)
+        by_node: dict[str, list[int]] = defaultdict(list)
+        for root, slot, link, change in plan.closed:
+            by_node[change.stamp.node] += waiting.get((slot.log_text, link or root), ())
+        for node, pk_values in by_node.items():
+            for part in serialize.chunks(pk_values):
+                Conflict.objects.using(self._using).filter(pk__in=part).update(
+                    held=False, resolution="elsewhere", resolved_by=node, resolved=timezone.now()
+                )
 
     def _decisions(self, plan: Plan) -> None:
         """Remember what changes of this node's own *plan* gives rise to.
@@ -345,12 +415,13 @@ class Recorder:
         They are logged when the whole bundle is in, with the states that the objects have then.
         """
         for slot, (spec, *_) in plan.stamped.items():
-            self._nulled.pop((spec.root_label, _text(slot)), None)  # the sender tells of it by itself
+            self._nulled.pop((spec.root_label, slot.log_text), None)  # the sender tells of it by itself
         for spec, text in plan.nulled:
             self._note_nulled(spec, text)
-        self._decided.update(((spec, _text(slot)), None) for slot, spec in plan.decisions)
+        self._decided.update(((spec, slot.log_text), None) for slot, spec in plan.decisions)
+        self._combined.update(((spec, slot.log_text), None) for slot, spec in plan.combined)
         for source, spec, name, target, present in plan.link_decisions:
-            self._decided_links[spec, _text(source), name, _text(target)] = present
+            self._decided_links[spec, source.log_text, name, target.log_text] = present
 
     def _note_nulled(self, spec: ModelSpec, text: str) -> None:
         """A row of *spec* was set to NULL by a deletion.
@@ -383,6 +454,14 @@ class Recorder:
         for spec, of_spec in decided.items():
             kept = dict.fromkeys(pk for pk in of_spec.values() if pk in alive[spec])
             changelog.log_rows(spec, kept, Action.CHANGE, using, resolution=True)
+        combined: dict[ModelSpec, dict[Any, None]] = defaultdict(dict)
+        for spec, text in self._combined:
+            pk = references.pk_value(spec, text)
+            if pk is not None and pk not in alive.get(spec, ()):
+                combined[spec][pk] = None
+        for spec, pk_values in combined.items():
+            # No decision against anybody: whoever else combines the same two comes to the same.
+            changelog.log_rows(spec, pk_values, Action.CHANGE, using)
         links = []
         for (spec, source, name, target), present in self._decided_links.items():
             action = Action.LINK if present else Action.UNLINK
@@ -399,7 +478,7 @@ class Recorder:
         A parent that is still needed is logged as alive again.
         """
         for slot, spec, change in self._deferred:
-            key = Key(spec.root_label, _text(slot))
+            key = Key(spec.root_label, slot.log_text)
             current = versions.find([key], self._using).get(key)
             if current is None or slot.text is None:
                 continue
@@ -443,8 +522,20 @@ class Recorder:
         )  # fmt: skip
         plan.decisions.append((slot, spec))
         self.describe_conflicts(plan)
-        self._conflicts(plan)
+        self._conflicts(plan, {})
         self._decisions(plan)
+
+
+def root_of(label: str) -> str:
+    """The label of the model whose objects' history that of *label* is."""
+    model = registry.by_label(label)
+    return label if model is None else registry.spec(model).root_label
+
+
+def held_objects(using: str) -> set[tuple[str, str, str]]:
+    """The objects and links that wait for a decision: root model, text of the primary key, link."""
+    rows = Conflict.objects.using(using).filter(held=True).values_list("model", "pk_text", "link")
+    return {(label if link else root_of(label), text, link) for label, text, link in rows}
 
 
 def _children(
@@ -479,5 +570,6 @@ def _incoming_side(found: FoundConflict) -> str:
         "refs": record.refs,
         "field": record.field,
         "target": None if record.target is None else record.target.id,
+        "actor": record.actor,
     }
     return orjson.dumps({name: value for name, value in side.items() if value is not None}).decode()

@@ -14,7 +14,7 @@ from typing import Any
 from django.db.models import Model, QuerySet
 
 from synchro import pks, registry, serialize, tables, values
-from synchro.models import Action, ChangeLog, Node, Reference, Version
+from synchro.models import Action, ChangeLog, MergedRow, Node, Reference, Version
 from synchro.registry import ModelSpec
 
 _FIELDS = tables.columns(Reference, "model", "object_id", "pk_text")
@@ -59,6 +59,15 @@ def resolve(spec: ModelSpec, object_ids: Iterable[str], own_ident: str, using: s
     for object_id in wanted - set(found):
         if birth_node(object_id) == own_ident:
             found[object_id] = birth_pk(object_id)
+    return found
+
+
+def merged_into(spec: ModelSpec, pk_texts: Iterable[str], using: str) -> dict[str, str]:
+    """Of rows that turned out to be the object of another row, and are gone: the text of that row."""
+    found: dict[str, str] = {}
+    for part in serialize.chunks(sorted(pk_texts)):
+        rows = MergedRow.objects.using(using).filter(root=spec.root_label, pk_text__in=part)
+        found.update(rows.values_list("pk_text", "into"))
     return found
 
 

@@ -6,7 +6,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
 from synchro import nodes, reconciling
-from synchro.models import ChangeLog, Destination, Held, options
+from synchro.models import ChangeLog, Conflict, Destination, Held, options
 from synchro.seal import seal_pending
 
 
@@ -26,7 +26,8 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
         node.save(using=using)
         reconciling.remember_rows(using)
         held = Held.objects.using(using).values("change")
-        rows = ChangeLog.objects.using(using).exclude(pk__in=held)
+        waiting = Conflict.objects.using(using).filter(held=True, change_id__isnull=False).values("change_id")
+        rows = ChangeLog.objects.using(using).exclude(pk__in=held).exclude(pk__in=waiting)
         rows._raw_delete(using)  # noqa: SLF001  delete() would load them all, to look for what is held
         Destination.objects.using(using).filter(log=node).update(seq=node.seq, moved=timezone.now())
     if using == DEFAULT_DB_ALIAS:  # the option is that database's, and moves its position

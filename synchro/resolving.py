@@ -28,7 +28,8 @@ class Slot:
 
     ``pk_text`` is the text of its primary key here, None until it is created. ``rows`` are the models in whose tables
     it has a row (several for multi-table children). ``stamp`` and ``deleted`` are its newest change, None when none was
-    ever logged. ``state`` is what its row holds, or what the plan will make it hold (foreign keys may be slots then).
+    ever logged, and ``change_id`` its row in the log. ``row`` is what its row holds; ``state`` is the same, or what the
+    plan will make it hold (foreign keys may be slots then).
     """
 
     spec: ModelSpec
@@ -42,6 +43,8 @@ class Slot:
     target: Slot | None = None
     unborn: str | None = None
     ours: bool = False
+    row: dict[str, Any] | None = None
+    change_id: int | None = None
 
     @property
     def alive(self) -> bool:
@@ -69,6 +72,17 @@ class Slot:
     def text(self) -> str | None:
         """The text of the primary key; that of the target where the primary key is a foreign key to it."""
         return self.target.text if self.target is not None else self.pk_text
+
+    @property
+    def log_text(self) -> str:
+        """How the log and the versions name it: by its primary key, or by an id while it has no row."""
+        text = self.text or self.unborn
+        if text is None:
+            object_id = min(self.ids)
+            born_as = references.birth_pk(object_id)
+            given = naturalkeys.portable_pk(self.spec.model) and references.pk_value(self.spec, born_as) is not None
+            text = born_as if given else unborn_text(object_id)  # a key given by hand is the same for all who give it
+        return text
 
 
 def unborn_text(object_id: str) -> str:
@@ -167,6 +181,10 @@ class Outlook:
         ]
         return found[0] if len(found) == 1 or (many and found) else None
 
+    def of_key(self, spec: ModelSpec, key: Any) -> list[Slot]:
+        """The living objects of natural key *key*."""
+        return [slot for slot in self._by_key.get((spec.label, key), ()) if slot.alive and slot.key == key]
+
     def create(self, spec: ModelSpec, object_id: str) -> Slot:
         """A slot for an object that is not here."""
         slot = Slot(spec=spec, ids={object_id})
@@ -186,6 +204,12 @@ class Outlook:
         """From now on *object_id* is *slot*."""
         slot.ids.add(object_id)
         self._by_id[slot.spec.root_label, object_id] = slot
+
+    def unite(self, one: Slot, other: Slot) -> None:
+        """*other* turns out to be *one*: every id of it is called so from now on."""
+        for object_id in sorted(other.ids):
+            self.attach(one, object_id)
+        other.become(one)
 
     def set_key(self, slot: Slot, spec: ModelSpec, key: list[Any] | None) -> None:
         """The plan gives *slot* this natural key."""
@@ -259,7 +283,7 @@ class Outlook:
         guessed = {each: references.birth_pk(each) for each in wanted if portable and each not in texts}
         matches = self._key_matches(spec, wanted)
         candidates = {text for found in matches.values() for text in found}
-        here = self._rows(spec, {*texts.values(), *guessed.values(), *candidates})
+        here = rows_of_family(spec, {*texts.values(), *guessed.values(), *candidates}, self.using)
         slots = self._slots(spec, {*texts.values(), *guessed.values(), *candidates}, here)
         for object_id, text in texts.items():
             if spec.borrows_identity:
@@ -299,7 +323,7 @@ class Outlook:
                 self._by_pk[spec.root_label, text] = slot
                 known = current.get(Key(spec.root_label, text))
                 if known is not None:
-                    slot.stamp, slot.deleted = known.stamp, known.deleted
+                    slot.stamp, slot.deleted, slot.change_id = known.stamp, known.deleted, known.change_id
                 slot.ids.update(explicit.get(text, ()))
                 if known is not None and not slot.ids and not is_unborn(spec, text):
                     slot.ids.add(f"{self.own}/{text}")
@@ -317,24 +341,6 @@ class Outlook:
         """The model that the primary key of *spec*, which borrows its identity, points to."""
         return cast("models.ForeignKey[Any, Any]", spec.root._meta.pk).related_model
 
-    def _rows(self, spec: ModelSpec, texts: set[str]) -> dict[str, set[str]]:
-        """Text of the pk → labels of the models of the family in whose tables there is a row."""
-        here: dict[str, set[str]] = defaultdict(set)
-        pk_of = {
-            text: pk
-            for text in texts
-            if not is_unborn(spec, text) and (pk := references.pk_value(spec, text)) is not None
-        }
-        children = registry.descendants(spec.root)
-        family = dict.fromkeys([spec.model, *spec.model._meta.get_parent_list(), *children])
-        for child in children:
-            family.update(dict.fromkeys(child._meta.get_parent_list()))
-        for model in family:
-            for rows in serialize.by_pk(registry.spec(model), pk_of.values(), self.using):
-                for pk in rows.order_by().values_list("pk", flat=True):
-                    here[pks.to_text(spec.model, pk)].add(model._meta.label_lower)
-        return here
-
     def _load_states(self, written: set[Wanted]) -> None:
         by_spec: dict[ModelSpec, dict[Any, Slot]] = defaultdict(dict)
         for each in written:
@@ -349,7 +355,7 @@ class Outlook:
         for spec in sorted(by_spec, key=lambda each: len(each.model._meta.get_parent_list())):
             slots_by_pk = by_spec[spec]
             for pk, state in serialize.row_states(spec, slots_by_pk, self.using).items():
-                slots_by_pk[pk].state = dict(state)
+                slots_by_pk[pk].state = slots_by_pk[pk].row = dict(state)
 
     def _load_links(self, link_keys: Iterable[tuple[Wanted, str, Wanted]]) -> None:
         keys = []
@@ -362,6 +368,23 @@ class Outlook:
 
     def _find(self, wanted: Wanted) -> Slot | None:
         return self.by_id(wanted.spec, wanted.id) or self.by_key(wanted.spec, wanted.key, wanted.id)
+
+
+def rows_of_family(spec: ModelSpec, texts: Iterable[str], using: str) -> dict[str, set[str]]:
+    """Text of the pk → labels of the models of the family in whose tables there is a row."""
+    here: dict[str, set[str]] = defaultdict(set)
+    pk_of = {
+        text: pk for text in texts if not is_unborn(spec, text) and (pk := references.pk_value(spec, text)) is not None
+    }
+    children = registry.descendants(spec.root)
+    family = dict.fromkeys([spec.model, *spec.model._meta.get_parent_list(), *children])
+    for child in children:
+        family.update(dict.fromkeys(child._meta.get_parent_list()))
+    for model in family:
+        for rows in serialize.by_pk(registry.spec(model), pk_of.values(), using):
+            for pk in rows.order_by().values_list("pk", flat=True):
+                here[pks.to_text(spec.model, pk)].add(model._meta.label_lower)
+    return here
 
 
 def canonical_ends(relation: models.ManyToManyField[Any, Any], source: Slot, target: Slot) -> tuple[Slot, Slot]:
@@ -386,4 +409,14 @@ def column_value(slot: Slot, column: registry.AnyField) -> Any:
     return slot.state[column.name]
 
 
-__all__ = ["Outlook", "Slot", "Wanted", "column_value", "frozen", "is_unborn", "unborn_text", "wanted_by"]
+__all__ = [
+    "Outlook",
+    "Slot",
+    "Wanted",
+    "column_value",
+    "frozen",
+    "is_unborn",
+    "rows_of_family",
+    "unborn_text",
+    "wanted_by",
+]

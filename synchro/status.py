@@ -61,6 +61,7 @@ class Status:
     held: int
     held_reasons: tuple[tuple[str, int], ...]
     conflicts: int
+    conflicts_held: int
     bundles_sent: int
     bundles_received: int
 
@@ -108,6 +109,7 @@ def status(using: str = DEFAULT_DB_ALIAS) -> Status:
         held=Held.objects.using(using).count(),
         held_reasons=tuple((reason, number) for reason, number in reasons[:10]),
         conflicts=Conflict.objects.using(using).count(),
+        conflicts_held=Conflict.objects.using(using).filter(held=True).count(),
         bundles_sent=Bundle.objects.using(using).filter(direction=Bundle.Direction.SENT).count(),
         bundles_received=Bundle.objects.using(using).filter(direction=Bundle.Direction.RECEIVED).count(),
     )

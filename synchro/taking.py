@@ -20,10 +20,11 @@ from synchro.conf import Policy
 from synchro.drift import Difference
 from synchro.errors import ClockError, ConflictError, DanglingError, ForkError, HeldError
 from synchro.filing import IncomingFiles, contents_of
+from synchro.merging import Outcome
 from synchro.models import Bundle, Held, Node, as_datetime, options
 from synchro.plan import ConflictFoundError, HoldError, Incoming, Plan
 from synchro.planner import Planner
-from synchro.recording import Recorder
+from synchro.recording import Recorder, held_objects
 from synchro.registry import ModelSpec
 from synchro.resolving import Lock
 from synchro.seal import seal_pending, tolerance
@@ -282,6 +283,7 @@ class Taking:
             pending=pending,
             lock=lock,
             files=self.files,
+            held=held_objects(self._using),
         )
 
     def _lock(self, node: Node, wanted: dict[ModelSpec, set[str]]) -> None:
@@ -342,16 +344,18 @@ class Taking:
         recorder: Recorder,
         *,
         promise: bool = False,
+        last: bool = False,
     ) -> None:
         """Take *batch* as a whole; where the database refuses that, its halves, down to the record that is to blame.
 
         That one is held with the reason that the database gives, and the others go in, in the sender's order.
+        *promise* and *last*: see ``Planner.plan``.
         """
         if not batch:
             return
         try:
             with recorder.restored_on_error(), transaction.atomic(using=self._using):
-                plan = self._carry_out(batch, planner, recorder, promise=promise)
+                plan = self._carry_out(batch, planner, recorder, promise=promise, last=last)
         except ConflictFoundError as error:
             raise self._conflict(error) from error
         except OperationalError:
@@ -360,8 +364,8 @@ class Taking:
             planner.forget()
             if len(batch) > 1:
                 middle = len(batch) // 2
-                self._take_batch(batch[:middle], planner, recorder, promise=promise)
-                self._take_batch(batch[middle:], planner, recorder, promise=promise)
+                self._take_batch(batch[:middle], planner, recorder, promise=promise, last=last)
+                self._take_batch(batch[middle:], planner, recorder, promise=promise, last=last)
                 return
             self._refused.add((batch[0].stamp.node, batch[0].origin_seq))
             plan = planner.nothing(batch[0], _reason(error))
@@ -373,9 +377,17 @@ class Taking:
         planner.accept(plan)
 
     def _carry_out(
-        self, batch: Sequence[Incoming], planner: Planner, recorder: Recorder, *, promise: bool = False
+        self, batch: Sequence[Incoming], planner: Planner, recorder: Recorder, *, promise: bool, last: bool
     ) -> Plan:
-        plan = planner.plan(batch, promise=promise)
+        plan = planner.plan(batch, promise=promise, last=last)
+        folded: list[Outcome] = []
+        while plan.folds:  # what is one object is made one first; then there may be nothing else to decide
+            outcome = recorder.merger().carry_out(plan.folds)
+            folded.append(outcome)
+            planner.forget()
+            plan = planner.plan(batch, promise=promise, last=last)
+            if not outcome.moved:
+                raise HoldError("its natural key is that of another object")
         recorder.describe_conflicts(plan)
         self.files.store(plan.operations)
         apply.apply_operations(plan.operations, self._using)
@@ -384,6 +396,12 @@ class Taking:
         if self._careful or len(batch) == 1:
             self._constraints(touched)
         recorder.record(plan, batch)
+        if plan.revived:
+            apply.apply_operations(recorder.links_of_revived(plan), self._using)
+        for outcome in folded:
+            recorder.accept(outcome)
+            self._counts["merged"] += len(outcome.moved)
+            self._counts["conflicts"] += len(outcome.conflicts)
         return plan
 
     # --- at the end ---------------------------------------------------------------------------------------------------
@@ -402,7 +420,7 @@ class Taking:
             recorder.retrying = True
             objects = recorder.held_objects()  # what held changes point to, and what they point to themselves
             for part in [*serialize.chunks(objects), *serialize.chunks(together), *([change] for change in alone)]:
-                self._take_batch(part, planner, recorder, promise=True)
+                self._take_batch(part, planner, recorder, promise=True, last=True)
             recorder.retrying = False
             self._still_held = recorder.held_changes()
             if (len(self._still_held), len(self._refused)) == before:

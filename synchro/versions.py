@@ -104,6 +104,12 @@ def store(changed: Mapping[Key, Current], known: Iterable[Key], node_ids: Mappin
     )
 
 
+def forget(root: str, pk_texts: Iterable[str], using: str) -> None:
+    """Objects that are known by another text from now on."""
+    for part in serialize.chunks(sorted(pk_texts)):
+        Version.objects.using(using).filter(root=root, link="", pk_text__in=part).delete()
+
+
 def unlogged(root: str, pk_texts: Iterable[str], using: str) -> set[str]:
     """Those of *pk_texts* of which no change was ever logged."""
     wanted = set(pk_texts)

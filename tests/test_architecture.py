@@ -16,11 +16,12 @@ LAYERS = tuple(
     for row in (
         "management management.* admin admin.* views urls status reset apps migrating checks core requests triggers",
         "splitting pruning",
-        "exporting importing synchronizing",
+        "conflicts exporting importing synchronizing",
         "taking folding scanning bulk",
         (
             "drift sending_files filing seal touches walking reconciling planner plan_links plan_merges plan_parents "
-            "deciding plan apply parking removing recording checkpoints resolving portable restoring"
+            "deciding combining unlogged plan merging merging_rows merging_registers apply parking removing recording "
+            "checkpoints resolving portable restoring"
         ),
         "capture deletions links changelog references versions serialize nodes schemas relabelling",
         (

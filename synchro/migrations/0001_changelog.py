@@ -88,6 +88,12 @@ class Migration(migrations.Migration):
                 ('winner', models.CharField(max_length=8, verbose_name='winner')),
                 ('policy', models.CharField(max_length=8, verbose_name='policy')),
                 ('created', models.DateTimeField(verbose_name='recorded')),
+                ('link', synchro.dbfields.ExactCharField(blank=True, default='', max_length=330, verbose_name='link')),
+                ('change_id', models.BigIntegerField(null=True, verbose_name='incoming change')),
+                ('held', models.BooleanField(db_index=True, default=False, verbose_name='waits for a decision')),
+                ('resolution', models.CharField(blank=True, default='', max_length=9, verbose_name='resolution')),
+                ('resolved_by', models.CharField(blank=True, default='', max_length=150, verbose_name='resolved by')),
+                ('resolved', models.DateTimeField(null=True, verbose_name='resolved')),
             ],
             options={
                 'verbose_name': 'conflict',
@@ -205,6 +211,18 @@ class Migration(migrations.Migration):
                 ('digest', models.BigIntegerField(null=True)),
                 ('node', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.PROTECT, related_name='+', to='synchro.node')),
             ],
+        ),
+        migrations.CreateModel(
+            name='MergedRow',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('root', synchro.dbfields.ExactCharField(max_length=120)),
+                ('pk_text', synchro.dbfields.ExactCharField(max_length=266)),
+                ('into', synchro.dbfields.ExactCharField(max_length=266)),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('root', 'pk_text'), name='synchro_mergedrow_row')],
+            },
         ),
         migrations.CreateModel(
             name='Touch',

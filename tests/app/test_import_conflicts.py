@@ -1,5 +1,6 @@
 """Two versions of one object: who wins, and what is written down about it."""
 
+import datetime as dt
 import json
 
 import pytest
@@ -19,6 +20,7 @@ from tests.app.deploy import (
 )
 from tests.project.shop.models import (
     Country,
+    Note,
     Parcel,
     Person,
     Tag,
@@ -26,6 +28,7 @@ from tests.project.shop.models import (
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
 HQ = "hq"
+MOMENT = dt.datetime(2026, 1, 2, 3, 4, 5, 678, tzinfo=dt.UTC)
 
 
 def edited_on_both_sides():
@@ -111,6 +114,43 @@ def test_a_row_written_past_the_log_is_kept_in_a_conflict_when_it_is_overwritten
     found = Conflict.objects.using(HQ).get()
     assert (found.kind, found.winner) == ("unlogged", "incoming")
     assert json.loads(found.local)["fields"]["weight"] == "1.000"
+
+
+@pytest.mark.parametrize("logged_by", ["here", "there"])
+@pytest.mark.parametrize("then", ["edited", "deleted"])
+def test_what_was_written_past_the_log_of_a_logged_row_is_kept_in_a_conflict(logged_by, then):
+    person = Person.objects.create(name="p")
+    Parcel.objects.create(code="x", weight=1, sender=person)
+    carry()
+    if logged_by == "here":
+        mine = at(Parcel).get()
+        mine.weight = 2
+        mine.save()
+        carry(HQ, "default")
+    at(Parcel).update(weight=5)  # past the log, and so without a date
+    parcel = Parcel.objects.get()
+    if then == "edited":
+        parcel.weight = 3
+        parcel.save()
+    else:
+        parcel.delete()
+    report = carry()
+    assert report.conflicts == 1
+    found = Conflict.objects.using(HQ).get()
+    assert (found.kind, found.winner) == ("unlogged", "incoming")
+    assert json.loads(found.local)["fields"]["weight"] == "5.000"
+    carry(HQ, "default")
+    assert_same("default", "hq")  # it gained no date by that
+
+
+def test_rows_that_are_as_they_were_logged_make_no_conflict_when_they_are_overwritten():
+    note = Note.objects.create(integer=1, real=0.1, price="1.5", data={"b": [1, None], "a": 1e22}, moment=MOMENT)
+    parcel = Parcel.objects.create(code="x", sender=Person.objects.create(name="p"))
+    carry()
+    note.integer, parcel.weight = 2, 2
+    note.save()
+    parcel.save()
+    assert brought(carry()) == {"changed": 2}
 
 
 @pytest.mark.parametrize("chunk", [1000, 1])

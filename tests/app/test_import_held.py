@@ -238,10 +238,10 @@ def test_nodes_first_heard_of_in_what_was_undone_are_written_down_again():
     refused = iter([IntegrityError("no room")])
     conflicts = Recorder._conflicts
 
-    def refuses_once(recorder, plan):
+    def refuses_once(recorder, plan, entries):
         for error in refused:
             raise error
-        conflicts(recorder, plan)
+        conflicts(recorder, plan, entries)
 
     with mock.patch.object(Recorder, "_conflicts", refuses_once):
         assert brought(take(data, "ship")) == {"added": 4}

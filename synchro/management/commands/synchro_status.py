@@ -56,6 +56,9 @@ class Command(SpokenCommand):
             )
         say(f"bundles       {found.bundles_sent} sent, {found.bundles_received} received")
         say(f"conflicts     {found.conflicts} recorded")
+        if found.conflicts_held:
+            held = f"{found.conflicts_held} of them wait for a decision: manage.py synchro_conflicts"
+            say(self.style.WARNING(f"              {held}"))
         if found.held:
             say(self.style.WARNING(f"held          {found.held} changes could not be applied yet:"))
             for reason, number in found.held_reasons:

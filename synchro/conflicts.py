@@ -1,0 +1,266 @@
+"""Conflicts that wait for a decision (policy "hold"), and deciding them.
+
+A decision is a logged change, dated after both versions, that says that it is one: it travels, wins everywhere, and
+ends the same conflict where somebody else was asked, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from django.db import DEFAULT_DB_ALIAS, transaction
+from django.utils import timezone
+
+from changelog_format import Change
+from synchro import apply, nodes, registry, tables, values, versions
+from synchro.errors import ResolveError
+from synchro.models import ChangeLog, Conflict, Node, Version
+from synchro.pause import DisableSynchroLog
+from synchro.plan import Incoming, Link, Plan, Write
+from synchro.planner import Planner
+from synchro.recording import Recorder, root_of
+from synchro.registry import ModelSpec
+from synchro.resolving import Slot
+from synchro.seal import seal_pending
+from synchro.versions import Key
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConflictInfo:
+    """A recorded conflict.
+
+    ``local`` and ``incoming`` are the two versions: ``date``, ``node``, ``actor`` (who), ``fields`` and ``refs``, or
+    ``action`` "delete". ``winner`` is "held" while ``held``, that is until somebody decides.
+    """
+
+    id: int
+    model: str
+    object: str
+    key: list[Any] | None
+    kind: str
+    link: str
+    local: Mapping[str, Any]
+    incoming: Mapping[str, Any]
+    winner: str
+    policy: str
+    created: str
+    held: bool
+    resolution: str
+    resolved_by: str
+    resolved: str | None
+
+    def differing(self) -> list[str]:
+        """The names of the fields in which the two versions differ."""
+        mine, theirs = self.local.get("fields") or {}, self.incoming.get("fields") or {}
+        return [name for name in dict.fromkeys([*mine, *theirs]) if mine.get(name) != theirs.get(name)]
+
+
+def conflicts(*, held: bool | None = True, using: str = DEFAULT_DB_ALIAS) -> list[ConflictInfo]:
+    """What was recorded, oldest first: what waits for a decision; with *held* False the others, with None all."""
+    rows = Conflict.objects.using(using).order_by("pk")
+    if held is not None:
+        rows = rows.filter(held=held)
+    return [_info(row) for row in rows.iterator()]
+
+
+def conflict(number: int, *, using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:
+    """One recorded conflict. Raises ``ResolveError`` where there is none of that number."""
+    return _info(_row(number, using))
+
+
+def take(number: int, *, by: str = "", using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:
+    """Decide for the incoming version. *by* is who decided.
+
+    Raises ``ResolveError`` where nothing waits, or where that version cannot be applied.
+    """
+    return _resolve(number, "take", by, using)
+
+
+def keep(number: int, *, by: str = "", using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:
+    """Decide for what is here. Raises ``ResolveError`` where nothing waits."""
+    return _resolve(number, "keep", by, using)
+
+
+def merge(
+    number: int,
+    *,
+    incoming: Iterable[str] = (),
+    values: Mapping[str, Any] | None = None,
+    by: str = "",
+    using: str = DEFAULT_DB_ALIAS,
+) -> ConflictInfo:
+    """Decide field by field: *incoming* are taken from there, *values* (in their JSON forms) are set, the rest stays.
+
+    Raises ``ResolveError`` where nothing waits, where one of the sides is a deletion, and for fields that there are
+    not, or that cannot hold such a value.
+    """
+    return _resolve(number, "merge", by, using, list(incoming), dict(values or {}))
+
+
+def _row(number: int, using: str) -> Conflict:
+    row = Conflict.objects.using(using).filter(pk=number).first()
+    if row is None:
+        raise ResolveError(f"There is no conflict {number}.", hint="`manage.py synchro_conflicts list` shows them.")
+    return row
+
+
+def _info(row: Conflict) -> ConflictInfo:
+    return ConflictInfo(
+        id=row.pk,
+        model=row.model,
+        object=row.object_id,
+        key=orjson.loads(row.key) if row.key else None,
+        kind=row.kind,
+        link=row.link,
+        local=orjson.loads(row.local),
+        incoming=orjson.loads(row.incoming),
+        winner=row.winner,
+        policy=row.policy,
+        created=row.created.isoformat(),
+        held=row.held,
+        resolution=row.resolution,
+        resolved_by=row.resolved_by,
+        resolved=row.resolved.isoformat() if row.resolved else None,
+    )
+
+
+def _resolve(
+    number: int, how: str, by: str, using: str, names: Sequence[str] = (), given: Mapping[str, Any] | None = None
+) -> ConflictInfo:
+    with DisableSynchroLog(), transaction.atomic(using=using, durable=True):
+        node = nodes.lock_own(using)
+        seal_pending(node, using)
+        row = _row(number, using)
+        if not row.held:
+            ended = f"by {row.resolved_by or 'somebody'} ({row.resolution})" if row.resolved else f"({row.policy})"
+            raise ResolveError(f"Conflict {number} does not wait for a decision: it was decided {ended}.")
+        _Resolving(row, node, using).resolve(how, names, given or {})
+        Conflict.objects.using(using).filter(held=True, model=row.model, pk_text=row.pk_text, link=row.link).update(
+            held=False, resolution=how, resolved_by=by[:150], resolved=timezone.now()
+        )
+        return _info(_row(number, using))
+
+
+class _Resolving:
+    """One decision being carried out, in the caller's transaction."""
+
+    def __init__(self, row: Conflict, node: Node, using: str) -> None:
+        model = registry.by_label(row.model)
+        if model is None:
+            raise ResolveError(f"{row.model} is not installed here.")
+        self._row = row
+        self._spec = registry.spec(model)
+        self._node = node
+        self._using = using
+
+    def resolve(self, how: str, names: Sequence[str], given: Mapping[str, Any]) -> None:
+        recorder = Recorder(self._node, self._using)
+        if how == "keep":
+            self._keep(recorder)
+        else:
+            change = self._change()
+            plan = self._plan(change)
+            if how == "merge":
+                self._restrict(plan, names, given)
+            recorder.retry(change, self._row.change_id or 0)
+            recorder.describe_conflicts(plan)
+            apply.apply_operations(plan.operations, self._using)
+            recorder.record(plan, [change])
+            if plan.revived:
+                apply.apply_operations(recorder.links_of_revived(plan), self._using)
+            self._note(plan, recorder)
+        self._settle()
+        recorder.log_decisions()
+
+    def _change(self) -> Incoming:
+        logged = ChangeLog.objects.using(self._using).filter(pk=self._row.change_id or 0).first()
+        if logged is None:
+            raise ResolveError(
+                f"The log does not have the incoming version of conflict {self._row.pk} any more.",
+                hint="Keep what is here, or merge: set the fields to the values that `show` gives.",
+            )
+        record = Change.from_dict({**orjson.loads(logged.payload), "seq": 1})
+        return Incoming.of(record, self._node.ident, logged.version)
+
+    def _plan(self, change: Incoming) -> Plan:
+        planner = Planner(self._node.ident, "incoming", "incoming", self._using, forced=True)
+        plan = planner.plan([change])
+        if plan.held or plan.folds:
+            reason = next(iter(plan.held.values()), "it is about two rows that are one object")
+            raise ResolveError(f"The incoming version cannot be taken: {reason}.")
+        if plan.deferred:
+            raise ResolveError("The object cannot be deleted: others that live here need it.")
+        plan.conflicts.clear()
+        plan.decisions.clear()
+        plan.link_decisions.clear()
+        plan.closed.clear()
+        return plan
+
+    def _restrict(self, plan: Plan, names: Sequence[str], given: Mapping[str, Any]) -> None:
+        """Of the incoming state only the fields *names*, and *given* values."""
+        write = next((op for op in plan.operations if isinstance(op, Write)), None)
+        if write is None or write.created:
+            raise ResolveError("There are no two states to merge: one side is a deletion, or both are equal.")
+        known = {column.name: column for column in self._spec.fields}
+        for name in [*names, *given]:
+            if name not in known or (name in names and name not in write.values):
+                raise ResolveError(f"{self._spec.label} has no field {name!r} that could be merged.")
+        for name, value in given.items():
+            try:
+                values.decode(known[name], value)
+            except values.UndecodableValueError as error:
+                raise ResolveError(f"{self._spec.label}.{name} cannot be set: {error}") from error
+        write.values = {**{name: write.values[name] for name in names}, **given}
+
+    def _keep(self, recorder: Recorder) -> None:
+        if self._row.link:
+            place = self._place()
+            key = Key(self._spec.label, self._row.pk_text, self._row.link)
+            current = versions.find([key], self._using).get(key)
+            recorder.decide_link(place, present=current is not None and not current.deleted)
+        else:
+            recorder.decide(self._slot(self._spec, self._row.pk_text), self._spec)
+
+    def _note(self, plan: Plan, recorder: Recorder) -> None:
+        if self._row.link:
+            link = next((op for op in plan.operations if isinstance(op, Link)), None)
+            present = link.present if link is not None else _present(self._row)
+            recorder.decide_link(self._place(), present=present)
+        else:
+            recorder.decide(next(iter(plan.slots.values())), self._spec)
+
+    def _place(self) -> tuple[Slot, ModelSpec, str, Slot]:
+        name, _, target = self._row.link.partition(":")
+        related = registry.spec(self._spec.links[name].related_model)
+        return self._slot(self._spec, self._row.pk_text), self._spec, name, self._slot(related, target)
+
+    @staticmethod
+    def _slot(spec: ModelSpec, text: str) -> Slot:
+        return Slot(spec=spec, pk_text=text)
+
+    def _settle(self) -> None:
+        """What the decision is made on: the newest of all versions that waited, and of what is here."""
+        row = self._row
+        root = row.model if row.link else root_of(row.model)
+        held = Conflict.objects.using(self._using).filter(
+            held=True, model=row.model, pk_text=row.pk_text, link=row.link
+        )
+        logged = ChangeLog.objects.using(self._using).filter(pk__in=held.values("change_id"))
+        newest = max(logged.values_list("date", "origin__ident", "origin_id"), key=lambda each: each[:2], default=None)
+        own = Version.objects.using(self._using).filter(root=root, pk_text=row.pk_text, link=row.link)
+        current = own.values_list("date", "node__ident").first()
+        if newest is not None and current is not None and newest[:2] > current:
+            columns = tables.columns(Version, "date", "node")
+            keys = tables.columns(Version, "root", "pk_text", "link")
+            where = (newest[0], newest[2], root, row.pk_text, row.link)
+            tables.update_many(Version, columns, keys, [where], self._using)
+
+
+def _present(row: Conflict) -> bool:
+    return bool(orjson.loads(row.incoming)["action"] == "link")
+
+
+__all__ = ["ConflictInfo", "conflict", "conflicts", "keep", "merge", "take"]

@@ -1,0 +1,77 @@
+"""What an import is about to overwrite or delete and the log does not know: rows that were written past it.
+
+They gain no date by that, for it may have been on purpose. Their values are kept in a conflict record.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.db import models
+
+from synchro import registry, serialize
+from synchro.combining import comparable, logged_states, respelled
+from synchro.models import ChangeLog
+from synchro.plan import FoundConflict, Incoming, Plan, Remove, Write
+from synchro.registry import ModelSpec
+from synchro.resolving import Slot
+
+
+def keep_unlogged(plan: Plan, own_ident: str, using: str) -> None:
+    """Note as conflicts what *plan* overwrites or deletes of rows that are not as they were last logged."""
+    doomed: dict[Slot, tuple[ModelSpec, Incoming]] = {}
+    for op in plan.operations:
+        if isinstance(op, Remove) or (isinstance(op, Write) and not op.created):
+            _note(doomed, op.slot, op.spec, op.change)
+    for slot, spec, change in plan.deferred:
+        _note(doomed, slot, spec, change)
+    for found in plan.conflicts:
+        if found.state is not None and found.state == found.slot.row:
+            doomed.pop(found.slot, None)
+    if not doomed:
+        return
+    entries = {slot.change_id: slot for slot in doomed if slot.change_id is not None}
+    for part in serialize.chunks(list(entries)):
+        logged = ChangeLog.objects.using(using).filter(pk__in=part, link="")
+        rows = list(logged.values_list("pk", "model", "imported", "payload", "version"))
+        states = logged_states([row[1:] for row in rows], own_ident, using)
+        for (entry, label, imported, *_), state in zip(rows, states, strict=True):
+            slot = entries[entry]
+            if state is not None and _differs(label, slot, state, imported=imported):
+                _conflict(plan, slot, *doomed[slot])
+
+
+def _note(doomed: dict[Slot, tuple[ModelSpec, Incoming]], slot: Slot, spec: ModelSpec, change: Incoming | None) -> None:
+    if change is not None and slot.row is not None and slot.change_id is not None:
+        doomed.setdefault(slot, (spec, change))
+
+
+def _differs(label: str, slot: Slot, state: dict[str, Any], *, imported: bool) -> bool:
+    model = registry.by_label(label)
+    if model is None or slot.row is None:
+        return False
+    spec = registry.spec(model)
+    here = comparable(spec, slot.row)
+    if imported:  # a file may be called otherwise here
+        here = {f.name: here[f.name] for f in spec.fields if f.name in here and not isinstance(f, models.FileField)}
+    return any(
+        name in here and here[name] != value and not respelled(spec, name, here[name], value)
+        for name, value in state.items()
+    )
+
+
+def _conflict(plan: Plan, slot: Slot, spec: ModelSpec, change: Incoming) -> None:
+    plan.counts["conflicts"] += 1
+    plan.conflicts.append(
+        FoundConflict(
+            kind="unlogged",
+            spec=spec,
+            slot=slot,
+            change=change,
+            local=None,
+            local_deleted=False,
+            state=slot.row,
+            winner="incoming",
+            policy="newest",
+        )
+    )

@@ -1,0 +1,287 @@
+"""Conflicts that wait for people, what people decide, and both sides combined."""
+
+import json
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.test import override_settings
+
+from synchro import conflicts
+from synchro.errors import ResolveError
+from synchro.models import ChangeLog, Conflict
+from synchro.pruning import prune
+from synchro.reset import reset_synchro
+from synchro.status import status
+from tests.app.deploy import assert_same, at, brought, carry, take, unchanged, write
+from tests.app.test_two_ways import BOTH, CHAIN, exchange
+from tests.project.shop.models import City, Country, Parcel, Person, Tag
+
+pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
+OFFICE, HQ, SHIP = "default", "hq", "ship"
+
+
+def edited(using, model=Country, **values):
+    row = at(model, using).get()
+    for name, value in values.items():
+        setattr(row, name, value)
+    row.save()
+
+
+def apart(first=OFFICE):
+    """One country, edited at the office and at hq without knowing of each other."""
+    Country.objects.create(code="PL", name="old")
+    exchange(*CHAIN)
+    for using in (first, HQ if first == OFFICE else OFFICE):
+        edited(using, name=using)
+
+
+def names():
+    return [at(Country, using).get().name for using in (OFFICE, HQ, SHIP)]
+
+
+def made_here(using):
+    return ChangeLog.objects.using(using).filter(imported=False).count()
+
+
+# --- hold -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [OFFICE, HQ])
+@pytest.mark.parametrize(("decision", "winner"), [("take", OFFICE), ("keep", HQ)])
+def test_a_held_conflict_waits_and_the_decision_travels(first, decision, winner):
+    apart(first)
+    report = carry(OFFICE, HQ, on_conflict="hold")
+    assert (report.conflicts, report.held, at(Country).get().name) == (1, 0, HQ)
+    (found,) = conflicts.conflicts(using=HQ)
+    assert (found.held, found.winner, found.policy, found.key) == (True, "held", "hold", ["PL"])
+    assert (found.local["fields"]["name"], found.incoming["fields"]["name"]) == (HQ, OFFICE)
+    decided = getattr(conflicts, decision)(found.id, by="ann", using=HQ)
+    assert (decided.held, decided.resolution, decided.resolved_by) == (False, decision, "ann")
+    assert at(Country).get().name == winner
+    exchange(*CHAIN)
+    assert_same(OFFICE, HQ, SHIP)
+    assert names() == [winner] * 3
+    assert made_here(HQ) == 2  # its edit and the decision
+    with pytest.raises(ResolveError, match="decided by ann"):
+        conflicts.keep(found.id, using=HQ)
+
+
+def test_a_hold_is_sticky_and_what_comes_later_waits_too():
+    apart()
+    carry(OFFICE, HQ, on_conflict="hold")
+    edited(OFFICE, name="office again")
+    assert brought(carry(OFFICE, HQ)) == {"conflicts": 1}  # whatever the policy of this run
+    assert at(Country).get().name == HQ
+    first, second = conflicts.conflicts(using=HQ)
+    conflicts.take(second.id, using=HQ)
+    assert conflicts.conflicts(using=HQ) == []
+    exchange(*CHAIN)
+    assert_same(OFFICE, HQ, SHIP)
+    assert names() == ["office again"] * 3
+    assert conflicts.conflict(first.id, using=HQ).resolution == "take"
+
+
+@pytest.mark.parametrize("decision", ["take", "keep"])
+def test_a_decision_closes_the_conflict_elsewhere_and_nobody_else_is_asked(decision):
+    apart()
+    to_hq, to_office = write(OFFICE, to=HQ)[0], write(HQ, to=OFFICE)[0]
+    with override_settings(SYNCHRO_CONFLICT="hold"):
+        take(to_hq, HQ)
+        take(to_office, OFFICE)
+        (asked,) = conflicts.conflicts(using=OFFICE)
+        (mine,) = conflicts.conflicts(using=HQ)
+        getattr(conflicts, decision)(mine.id, using=HQ)
+        exchange(*CHAIN)
+        assert conflicts.conflicts(using=OFFICE) == conflicts.conflicts(using=SHIP) == []
+        ended = conflicts.conflict(asked.id, using=OFFICE)
+        assert ended.resolution == "elsewhere"
+        assert ended.resolved_by.startswith("hq-")
+    assert_same(OFFICE, HQ, SHIP)
+    assert names() == [OFFICE if decision == "take" else HQ] * 3
+
+
+def test_what_waits_is_neither_pruned_nor_reset():
+    apart()
+    edited(OFFICE, name="office again")
+    carry(OFFICE, HQ, on_conflict="hold")
+    for _ in range(2):
+        carry(HQ, OFFICE)
+        carry(OFFICE, HQ)
+    prune(using=HQ)
+    reset_synchro(HQ)
+    first, _ = conflicts.conflicts(using=HQ)
+    conflicts.take(first.id, using=HQ)
+    assert at(Country).get().name == OFFICE
+
+
+def test_a_merge_field_by_field():
+    Parcel.objects.create(code="x", weight=1)
+    exchange(*BOTH)
+    edited(OFFICE, Parcel, weight=2, sender=Person.objects.create(name="p"))
+    edited(HQ, Parcel, weight=3)
+    carry(OFFICE, HQ, on_conflict="hold")
+    (found,) = conflicts.conflicts(using=HQ)
+    assert found.differing() == ["weight", "sender"]
+    with unchanged(), pytest.raises(ResolveError, match="no field 'colour'"):
+        conflicts.merge(found.id, incoming=["colour"], using=HQ)
+    with unchanged(), pytest.raises(ResolveError, match="weight cannot be set"):
+        conflicts.merge(found.id, values={"weight": "heavy"}, using=HQ)
+    conflicts.merge(found.id, incoming=["sender"], values={"weight": "2.500"}, using=HQ)
+    exchange(*BOTH)
+    assert_same(OFFICE, HQ)
+    parcel = Parcel.objects.get()
+    assert (str(parcel.weight), parcel.sender.name) == ("2.500", "p")
+
+
+@pytest.mark.parametrize("decision", ["take", "keep"])
+@pytest.mark.parametrize("deleting", [OFFICE, HQ])
+def test_deletions_wait_too(decision, deleting):
+    Person.objects.create(name="p").tags.add(Tag.objects.create(name="t"))
+    exchange(*BOTH)
+    for using in (OFFICE, HQ):
+        if using == deleting:
+            at(Person, using).get().delete()
+        else:
+            edited(using, Person, name="edited")
+    carry(OFFICE, HQ, on_conflict="hold")
+    (found,) = conflicts.conflicts(using=HQ)
+    with unchanged(), pytest.raises(ResolveError, match="no two states"):
+        conflicts.merge(found.id, incoming=["name"], using=HQ)
+    getattr(conflicts, decision)(found.id, using=HQ)
+    exchange(*BOTH)
+    assert_same(OFFICE, HQ)
+    lives = (decision == "take") == (deleting == HQ)
+    assert Person.objects.exists() == lives
+    assert not lives or Person.objects.get().tags.count() == 1
+
+
+@pytest.mark.parametrize("decision", ["take", "keep"])
+def test_links_wait_too(decision):
+    person, tag = Person.objects.create(name="p"), Tag.objects.create(name="t")
+    exchange(*BOTH)
+    person.tags.add(tag)
+    at(Person).get().tags.add(at(Tag).get())
+    at(Person).get().tags.remove(at(Tag).get())
+    carry(OFFICE, HQ, on_conflict="hold")
+    (found,) = conflicts.conflicts(using=HQ)
+    assert found.kind == "link"
+    assert not at(Person).get().tags.exists()
+    getattr(conflicts, decision)(found.id, using=HQ)
+    exchange(*BOTH)
+    assert_same(OFFICE, HQ)
+    assert person.tags.exists() == (decision == "take")
+
+
+def test_who_made_the_two_versions_is_recorded_where_the_records_say_it():
+    from tests.app.deploy import forged
+
+    apart()
+
+    def signed(header, found):
+        found[-1]["actor"] = "bob"
+
+    take(forged(write(OFFICE, to=HQ)[0], signed), HQ)
+    (found,) = conflicts.conflicts(held=False, using=HQ)
+    assert found.incoming["actor"] == "bob"
+
+
+def test_the_command(capsys):
+    def run(*arguments):
+        call_command("synchro_conflicts", *arguments, database=HQ)
+        return capsys.readouterr().out
+
+    assert "Nothing waits" in run()
+    apart()
+    carry(OFFICE, HQ, on_conflict="hold")
+    (found,) = conflicts.conflicts(using=HQ)
+    assert "waits for a decision" in run("list")
+    assert json.loads(run("list", "--json"))["local"]["fields"]["name"] == HQ
+    shown = run("show", str(found.id))
+    assert '"hq" here, "default" incoming' in shown
+    assert status(HQ).conflicts_held == 1
+    call_command("synchro_status", database=HQ)
+    assert "synchro_conflicts" in capsys.readouterr().out
+    with pytest.raises(CommandError, match="Say which"):
+        run("take")
+    with pytest.raises(CommandError, match="no conflict 999"):
+        run("show", "999")
+    assert "merge by ann" in run("merge", str(found.id), "--set", "name=both", "--by", "ann")
+    exchange(*CHAIN)
+    assert names() == ["both"] * 3
+    assert "merge by ann" in run("list", "--all")
+
+
+# --- merge ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", [OFFICE, HQ])
+@pytest.mark.parametrize("sides", [(OFFICE, HQ), (HQ,), (OFFICE,)])
+def test_different_fields_changed_on_two_sides_are_combined(first, sides):
+    Country.objects.create(code="PL", name="old")
+    exchange(*CHAIN)
+    edited(first, name="new name")
+    edited(HQ if first == OFFICE else OFFICE, code="XX")
+    for _ in range(4):
+        for source, target in CHAIN:
+            carry(source, target, on_conflict="merge" if target in sides else None)
+    exchange(*CHAIN)
+    assert_same(OFFICE, HQ, SHIP)
+    country = Country.objects.get()
+    if sides == (OFFICE, HQ):
+        assert (country.code, country.name) == ("XX", "new name")
+        assert sum(map(made_here, (OFFICE, HQ, SHIP))) <= 5  # it, two edits, and at most two that combine them
+    found = Conflict.objects.using(sides[0]).filter(policy="merge")
+    assert [each.winner for each in found] == ["merged"]
+
+
+@pytest.mark.parametrize("chunk", [1000, 1])
+def test_several_changes_on_both_sides_are_combined(monkeypatch, chunk):
+    monkeypatch.setattr("synchro.serialize.CHUNK", chunk)
+    city = City.objects.create(name="c", country=Country.objects.create(code="PL"), population=1)
+    exchange(*BOTH)
+    for number in (2, 3):
+        city.population = number
+        city.save()
+    Country.objects.create(code="DE")
+    city.country = Country.objects.get(code="DE")
+    city.save()
+    for name in ("d", "e"):
+        edited(HQ, City, name=name)
+    carry(OFFICE, HQ, on_conflict="merge")
+    exchange(*BOTH)
+    assert_same(OFFICE, HQ)
+    city.refresh_from_db()
+    assert (city.name, city.population, city.country.code) == ("e", 3, "DE")
+
+
+def test_what_was_combined_at_an_earlier_import_is_remembered():
+    Country.objects.create(code="PL", name="old")
+    exchange(*BOTH)
+    edited(OFFICE, name="one")
+    edited(HQ, code="XX")
+    carry(OFFICE, HQ, on_conflict="merge")
+    edited(OFFICE, name="two")  # without knowing of hq's change
+    carry(OFFICE, HQ, on_conflict="merge")
+    exchange(*BOTH)
+    assert_same(OFFICE, HQ)
+    assert (Country.objects.get().code, Country.objects.get().name) == ("XX", "two")
+
+
+def test_one_field_changed_on_both_sides_falls_back_to_the_newest():
+    apart()
+    carry(OFFICE, HQ, on_conflict="merge")
+    assert at(Country).get().name == HQ
+    assert Conflict.objects.using(HQ).get().winner == "local"
+    exchange(*CHAIN)
+    assert_same(OFFICE, HQ, SHIP)
+
+
+def test_without_the_common_version_in_the_log_it_falls_back_to_the_newest():
+    Country.objects.create(code="PL", name="old")
+    exchange(*CHAIN)
+    edited(OFFICE, code="XX")
+    edited(HQ, name="new")
+    ChangeLog.objects.using(HQ).filter(imported=True).delete()
+    carry(OFFICE, HQ, on_conflict="merge")
+    country = at(Country).get()
+    assert (country.code, country.name) == ("PL", "new")

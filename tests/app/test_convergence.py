@@ -1,0 +1,46 @@
+"""Any number of deployments, in any topology, come to the same state, whatever happens to the files.
+
+Set SYNCHRO_SLOW=1 for many more schedules.
+"""
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.app.simulation import FILES, TOPOLOGIES, simulate
+from tests.app.test_replay_property import SLOW
+
+pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
+
+PROFILES = {
+    "objects": ("add_person", "add_device", "add_parcel", "change_person", "change_device", "change_parcel", "delete"),
+    "keys": (
+        "add_tag", "add_country", "rename_tag", "rename_country", "change_country", "delete", "recreate", "swap_tags",
+    ),
+    "parents": (
+        "add_country", "add_city", "add_profile", "move_city", "add_place", "rename_city", "change_boss", "delete",
+    ),
+    "links": ("add_tag", "tag_person", "tag_person", "befriend", "change_person", "person_tag"),
+    "links of the deleted": ("add_tag", "tag_person", "befriend", "rename_tag", "delete", "recreate", "change_person"),
+    "tables": ("add_place", "add_restaurant", "add_restaurant_in_place", "change_place", "change_restaurant", "delete"),
+}  # fmt: skip
+PROFILES["all"] = tuple(dict.fromkeys(deed for deeds in PROFILES.values() for deed in deeds))
+numbers = st.integers(0, 59)
+
+
+def schedules(profile):
+    return st.lists(
+        st.tuples(st.sampled_from([*PROFILES[profile] * 2, *FILES]), numbers, numbers, numbers, numbers),
+        min_size=3,
+        max_size=25,
+    )
+
+
+@settings(
+    max_examples=1000 if SLOW else 10,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(st.data(), st.sampled_from(sorted(TOPOLOGIES)), st.sampled_from(sorted(PROFILES)))
+def test_all_come_to_the_same_state_and_nothing_is_lost(data, topology, profile):
+    skews = data.draw(st.tuples(*[st.sampled_from([0, 0, -4, 4])] * 3))
+    simulate(data.draw(schedules(profile)), topology, skews=skews)
