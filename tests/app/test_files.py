@@ -191,6 +191,18 @@ def test_no_file_is_overwritten_with_other_content(places):
     assert places.files("ship") == {"notes/a.txt": b"mine", name: b"theirs"}
 
 
+@pytest.mark.parametrize("mode", ["squash", "snapshot"])
+def test_folded_bundles_carry_contents_too(places, mode):
+    changed = note("a.txt", b"hello")
+    changed.char = "b"
+    changed.save()
+    data, report = export(places, to=mode, mode=mode)
+    assert (report.records, report.objects, report.files) == (2, 0, 1)
+    taken = bring(places, data, any_destination=True)
+    assert (taken.added, taken.files, taken.missing_files) == (1, 1, ())
+    assert places.files("hq") == {"notes/a.txt": b"hello"}
+
+
 def test_a_row_keeps_its_own_file_whatever_name_it_has_elsewhere(places):
     """Also in bundles without contents, which say a name only, and on the way back."""
     theirs = note("a.txt", b"theirs")
