@@ -36,7 +36,7 @@ class Entry(NamedTuple):
     action: str
     captured: int
     payload: str
-    version: int = 1
+    version: int
 
 
 _FIELDS = tables.columns(

@@ -43,7 +43,8 @@ class Removal:
 
 
 def _entry(spec: ModelSpec, text: str, link: str, action: Action, payload: str) -> changelog.Entry:
-    return changelog.Entry(spec.label, spec.root_label, text, link, action.value, changelog.now(), payload)
+    now = changelog.now()
+    return changelog.Entry(spec.label, spec.root_label, text, link, action.value, now, payload, spec.version)
 
 
 class Recorder:

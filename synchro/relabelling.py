@@ -10,7 +10,7 @@ from __future__ import annotations
 from django.db.models import OuterRef, Subquery
 
 from synchro import serialize, tables, upcasting
-from synchro.models import ChangeLog, Reference, Version
+from synchro.models import ChangeLog, Conflict, Reference, Version
 
 
 def follow_renames(using: str) -> None:
@@ -39,6 +39,9 @@ def _follow_move(former: str, present: str, using: str) -> None:
         pairs = both.filter(twin__isnull=False).values_list("pk", "twin", "date", "twin_date")
         _delete(Version, [pk if date < other else twin_ for pk, twin_, date, other in pairs], using)
         rows.update(root=present)
+    conflicts = Conflict.objects.using(using).filter(model=former)
+    if conflicts.exists():
+        conflicts.update(model=present)
     logged = ChangeLog.objects.using(using).filter(root=former)
     if logged.exists():
         logged.update(root=present)

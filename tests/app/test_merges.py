@@ -231,7 +231,7 @@ def test_rows_that_may_be_there_once_and_have_no_key_are_folded_too():
 
     ids = sorted([f"{ident('default')}/{x.pk}", f"{ident('hq')}/{y.pk}"])
     entry = changelog.Entry(
-        "shop.club", "shop.club", str(x.pk), "=", Action.SAME.value, changelog.now(), json.dumps({"same": ids})
+        "shop.club", "shop.club", str(x.pk), "=", Action.SAME.value, changelog.now(), json.dumps({"same": ids}), 1
     )
     changelog.append(entry, OFFICE)
     exchange(*BOTH)

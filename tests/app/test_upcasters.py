@@ -308,6 +308,17 @@ def test_a_row_that_waits_is_taken_from_its_sender_only_if_that_is_accepted(vers
     assert not at(Color).exists()
 
 
+def test_decisions_are_logged_in_the_present_version(versions):
+    """Two ids that turn out to be one object: a change of this node's own."""
+    versions(Tag=3)
+    Tag.objects.using("hq").create(name="a")
+    Tag.objects.create(name="a")
+    assert brought(carry())["merged"] == 1
+    data, _ = write("hq")
+    assert {record.get("version") for record in records(data)} == {None}
+    assert lines(data)[0]["models"]["shop.tag"]["version"] == 3
+
+
 def test_an_old_an_older_and_a_new_one_in_a_row(versions):
     """A(old) → B(new) → C(old): what A made passes through B as it is, what B makes waits at C."""
     note = Note.objects.create(char="a")
