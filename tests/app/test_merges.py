@@ -246,7 +246,7 @@ def ident(using):
     return Node.objects.using(using).get(current=True).ident
 
 
-@pytest.mark.parametrize("number", [3, 12])
+@pytest.mark.parametrize("number", [3, 9])
 def test_merges_that_somebody_else_found_are_folded_by_the_chunk(number):
     counted = {}
     for many in (2, number):
