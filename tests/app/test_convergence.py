@@ -44,3 +44,21 @@ def schedules(profile):
 def test_all_come_to_the_same_state_and_nothing_is_lost(data, topology, profile):
     skews = data.draw(st.tuples(*[st.sampled_from([0, 0, -4, 4])] * 3))
     simulate(data.draw(schedules(profile)), topology, skews=skews)
+
+
+@pytest.mark.parametrize("topology", ["star", "mesh"])
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        # A tag comes back by a later edit, where a link to it had arrived in the meantime.
+        [
+            ("recreate", 42, 43, 5, 45), ("add_tag", 28, 29, 55, 46), ("tag_person", 53, 39, 10, 43),
+            ("rename_tag", 19, 4, 34, 41), ("late", 51, 9, 52, 54), ("export", 55, 18, 17, 35),
+            ("tag_person", 59, 12, 5, 36),
+        ],
+        # A tag was deleted and made again at one place and renamed later at another: a merge with a tombstone.
+        [("swap_tags", 1, 3, 56, 51), ("swap_tags", 59, 54, 13, 55), ("recreate", 53, 26, 31, 5)],
+    ],
+)  # fmt: skip
+def test_schedules_that_went_wrong_once(schedule, topology):
+    simulate(schedule, topology)
