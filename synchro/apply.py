@@ -21,7 +21,7 @@ from synchro import capture, handlers, parking, pks, references, registry, remov
 from synchro.links import through_columns
 from synchro.plan import HoldError, Link, Operation, Remove, Write
 from synchro.registry import ModelSpec
-from synchro.resolving import Slot, column_value
+from synchro.resolving import Slot, foreign_value
 
 AnyField: TypeAlias = "models.Field[Any, Any]"
 ModelClass = type[models.Model]
@@ -35,6 +35,7 @@ def apply_operations(operations: Sequence[Operation], using: str) -> None:
     for alone, run in _runs(operations):
         if alone:
             created = [op for op in run if isinstance(op, Write) and op.created]
+            _set_aside([op for op in run if isinstance(op, Write)], using)
             if not all(_ready(op) for op in created):  # they point to themselves or to each other
                 _number_new(created, using)
             _apply_one_by_one(run, using)
@@ -95,7 +96,7 @@ def _assigned(spec: ModelSpec, given: dict[str, Any]) -> dict[AnyField, Any]:
             value = given[column.name]
             if isinstance(value, Slot):
                 try:
-                    value = column_value(value, spec.relations[column.name].target_field)
+                    value = foreign_value(value, spec, column.name)
                 except KeyError as error:
                     raise HoldError(f"{spec.label}: the target of {column.name} is not here yet") from error
             result[column] = values.decode(column, value)
@@ -175,6 +176,9 @@ def _save_alone(operation: Write, using: str) -> None:
     follows = replace(operation, created=False, present=frozenset({spec.label})) if itself else None
     assigned = _assigned(spec, {**operation.values, **dict.fromkeys(itself)})
     instance = None if operation.created else _instance(spec, slot, using)
+    if instance is not None and not _savable(instance, using):
+        _update([operation], using)
+        return
     if instance is None:
         instance = spec.model()
         instance._state.db = using
@@ -199,6 +203,21 @@ def _save_alone(operation: Write, using: str) -> None:
     _remember(spec, slot)
     if follows is not None:
         _update([follows], using)
+
+
+def _savable(instance: models.Model, using: str) -> bool:
+    """Whether Django can save *instance*, which has a row. It looks for that through the base manager.
+
+    One that hides the row, or works in some scope only, makes it insert a second one; no handler has ever seen that.
+    """
+    for model in (type(instance), *type(instance)._meta.get_parent_list()):
+        if type(model._base_manager) is not models.Manager:
+            try:
+                if not model._base_manager.using(using).filter(pk=instance.pk).exists():
+                    return False
+            except Exception:  # noqa: BLE001 - user code
+                return False
+    return True
 
 
 def _copy_parents(spec: ModelSpec, instance: models.Model, using: str) -> None:
@@ -263,6 +282,7 @@ def _merged(earlier: Write, later: Write) -> Write:
 
 def _carry_out_net(writes: Sequence[Write], removes: Sequence[Remove], using: str) -> None:
     created = [op for op in writes if op.created]
+    _set_aside(writes, using)
     changed = [op for op in writes if not op.created]
     _number_new(created, using)
     # What may have pointed to something that goes is changed first,
@@ -395,6 +415,30 @@ def _number_new(created: Sequence[Write], using: str) -> None:
             slot.pk_text = pks.to_text(root.model, number)
 
 
+def _set_aside(writes: Sequence[Write], using: str) -> None:
+    """Give primary keys to objects that are not here and that foreign keys of *writes* which may dangle point to.
+
+    No other row will have these, so the foreign keys point nowhere until the objects come.
+    """
+    coming = {op.slot for op in writes if op.created}
+    missing: dict[ModelSpec, dict[Slot, None]] = defaultdict(dict)
+    for operation in writes:
+        for name in operation.spec.loose:
+            value = operation.values.get(name)
+            while isinstance(value, Slot) and value.target is not None:
+                value = value.target
+            if isinstance(value, Slot) and value.text is None and value not in coming:
+                missing[registry.spec(value.spec.root)][value] = None
+    for root, slots in missing.items():
+        if isinstance(root.model._meta.pk, models.AutoField):
+            taken = references.highest(root, using)
+            for slot, number in zip(slots, tables.set_aside(root.model, len(slots), taken, using), strict=True):
+                slot.pk_text = pks.to_text(root.model, number)
+        else:
+            for slot in slots:
+                slot.pk_text = references.birth_pk(min(slot.ids))
+
+
 def _portable_pk(operation: Write) -> None:
     """The primary key of a new object whose key is not automatic: it is among its own values, or in its id."""
     spec, slot = operation.spec, operation.slot
@@ -439,7 +483,9 @@ def _identified(operation: Write) -> bool:
 def _without_unready(operation: Write, patches: list[Write]) -> Write:
     given = dict(operation.values)
     for name, value in operation.values.items():
-        if isinstance(value, Slot) and value.text is None:
+        if isinstance(value, Slot) and value.text is None and name in operation.spec.generics:
+            given[name] = "0"
+        elif isinstance(value, Slot) and value.text is None:
             if not operation.spec.relations[name].null:
                 raise HoldError(
                     f"{operation.spec.label}: {name} points to an object that points back, and cannot be NULL"

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import models
 
-from synchro import changelog, pks, registry, serialize, tables
+from synchro import changelog, links, pks, registry, serialize, tables
 from synchro.models import Action
 from synchro.registry import spec
 
@@ -53,6 +53,7 @@ def deleted(sender: ModelClass, instance: models.Model, using: str, origin: obje
         kept = not _mark_logged(dying, parent, pk, using)
         if kept and origin is not None and registry.is_tracked(parent):
             changelog.log_objects(spec(parent), [pk], Action.ADD, using)
+            links.log_present(parent, pk, using)
 
 
 def _mark_logged(dying: dict[Any, bool], parent: ModelClass, pk: Any, using: str) -> bool:

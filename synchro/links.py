@@ -40,6 +40,17 @@ def links_changed(
         _log(field, _present(field, instance, reverse=reverse, others=pk_set, using=using), Action.UNLINK, using)
 
 
+def log_present(model: ModelClass, pk: Any, using: str) -> None:
+    """Log the links of an object of *model* that stay when its child's row goes: a deletion takes all links with it."""
+    family = {model, *model._meta.get_parent_list()}
+    for through, field in registry.tracked_links().items():
+        source, target = through_columns(field)
+        for end, column in ((field.model, source), (field.related_model, target)):
+            if end._meta.concrete_model in family:
+                rows = tables.rows(through, using).filter(**{column.attname: pk}).order_by("pk")
+                _log(field, rows.values_list(source.attname, target.attname), Action.LINK, using)
+
+
 def row_saved(field: models.ManyToManyField[Any, Any], row: models.Model, using: str) -> None:
     """Log the link that *row* is: a row of Django's own through table that was saved by hand, which sends no signal."""
     source, target = through_columns(field)

@@ -26,7 +26,7 @@ from django.core.signals import setting_changed
 from django.db import connections, models, transaction
 from django.db.models import Q, QuerySet
 
-from synchro import conf, keyprobe, values
+from synchro import conf, generic, keyprobe, values
 from synchro.managers import NaturalManager
 
 if TYPE_CHECKING:
@@ -277,8 +277,13 @@ def _by_name(model: Model, path: str) -> str:
 
 def _portable_leaf(model: Model, path: str) -> AnyField:
     """The field whose values ``path`` gives. Raises where they are automatic."""
-    *_, last = _steps(model, path)
+    *before, last = _steps(model, path)
     end = leaf(last)
+    if last.name in generic.pairs(cast("Model", before[-1].related_model) if before else model):
+        raise _UnusableError(
+            f"{model._meta.label}: {path} is the object of a generic foreign key, whose primary key differs between "
+            "deployments"
+        )
     if isinstance(end, models.AutoField):
         raise _UnusableError(
             f"{model._meta.label}: {path} ends at the automatic primary key of {end.model._meta.label}, "

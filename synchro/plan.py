@@ -167,6 +167,10 @@ class FoundConflict:
     link: str = ""
 
 
+NO_RECORD = -1
+"""In the place of a record's number in its chunk: what none of them is about."""
+
+
 @dataclass(slots=True)
 class Plan:
     """The outcome for one chunk.

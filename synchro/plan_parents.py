@@ -17,6 +17,13 @@ from synchro.resolving import Outlook, Slot
 NEEDING = (models.CASCADE, models.PROTECT, models.RESTRICT, models.DO_NOTHING)
 
 
+def may_dangle(relation: models.ForeignKey[Any, Any] | None) -> bool:
+    """Whether a foreign key may go on pointing to what is no longer there."""
+    if relation is None:
+        return False
+    return not getattr(relation, "db_constraint", True) and relation.remote_field.on_delete is models.DO_NOTHING
+
+
 def referrers(spec: ModelSpec) -> list[tuple[ModelSpec, models.ForeignKey[Any, Any]]]:
     """The foreign keys of tracked models that point to objects of *spec*."""
     family = {spec.model, *spec.model._meta.get_parent_list()}
@@ -24,7 +31,7 @@ def referrers(spec: ModelSpec) -> list[tuple[ModelSpec, models.ForeignKey[Any, A
         (child, relation)
         for child in map(registry.spec, sorted(registry.tracked(), key=lambda model: model._meta.label_lower))
         for relation in child.relations.values()
-        if relation.related_model._meta.concrete_model in family
+        if relation.related_model._meta.concrete_model in family and not may_dangle(relation)
     ]
 
 
@@ -62,7 +69,8 @@ def keep_parents(plan: Plan, outlook: Outlook) -> None:
         id(value)
         for op in plan.operations
         if isinstance(op, Write) and op.slot.alive
-        for value in (op.slot.state or {}).values()
+        for name, value in (op.slot.state or {}).items()
+        if name not in op.spec.generics and not may_dangle(op.spec.relations.get(name))
     }
     kept = {id(op.slot) for op in removed if op.kept is None and id(op.slot) in needed}
     by_spec: dict[ModelSpec, dict[str, Remove]] = defaultdict(dict)

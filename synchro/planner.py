@@ -13,18 +13,18 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
 from changelog_format import Change, ObjectRecord
-from synchro import references, registry, storable, values
+from synchro import naturalkeys, pointing, references, registry, storable, values
 from synchro.combining import Histories, respelled
 from synchro.conf import Policy
 from synchro.deciding import Decider, stamp
 from synchro.filing import IncomingFiles, file_columns
 from synchro.models import Action
-from synchro.plan import HoldError, Incoming, Plan, Remove, VoidError, Write
+from synchro.plan import NO_RECORD, HoldError, Incoming, Plan, Remove, VoidError, Write
 from synchro.plan_links import plan_link
 from synchro.plan_merges import attach, collisions, plan_same, unite
 from synchro.plan_parents import keep_parents, keep_revived
-from synchro.registry import ModelSpec
-from synchro.resolving import Lock, Outlook, Slot, Wanted, column_value, frozen, wanted_by
+from synchro.registry import AnyField, ModelSpec
+from synchro.resolving import Lock, Outlook, Slot, Wanted, foreign_value, frozen, target_spec, wanted_by
 from synchro.unlogged import keep_unlogged
 
 
@@ -94,7 +94,7 @@ class Planner:
         record: Any = change.record
         try:
             spec = self._spec(change)
-            given = self._values(spec, record)
+            given = self._values(Plan(), spec, record)
         except (HoldError, values.UndecodableValueError):
             return False  # what it pointed to is gone, so the row points elsewhere
         slot = self.outlook.by_id(spec, record.id)
@@ -259,7 +259,7 @@ class Planner:
             attach(plan, self.outlook, slot, spec, record.id)
             return
         try:
-            given = self._values(spec, record)
+            given = self._values(plan, spec, record)
         except (HoldError, values.UndecodableValueError) as error:
             plan.held_objects[number] = str(error)  # what points to it will be held, and says so
             return
@@ -275,7 +275,7 @@ class Planner:
     def _plan_state(self, plan: Plan, spec: ModelSpec, change: Incoming, number: int) -> None:
         record: Any = change.record
         try:
-            given = self._values(spec, record)
+            given = self._values(plan, spec, record)
         except (HoldError, values.UndecodableValueError):
             slot = self._superseded_by(spec, change)
             if slot is None:
@@ -363,7 +363,7 @@ class Planner:
         attach(plan, self.outlook, slot, spec, record.id)
         return slot
 
-    def _values(self, spec: ModelSpec, record: Any) -> dict[str, Any]:
+    def _values(self, plan: Plan, spec: ModelSpec, record: Any) -> dict[str, Any]:
         """The values that this deployment takes from *record*, foreign keys as slots. Raises ``HoldError``."""
         known = {f.name: f for f in spec.fields}
         given: dict[str, Any] = {}
@@ -373,7 +373,9 @@ class Planner:
                 self._ignorable(spec, name)
                 continue
             if name in spec.relations and value is not None:
-                given[name] = self._target(spec, record.id, spec.relations[name], value, record.refs.get(name))
+                given[name] = self._target(plan, spec, record, spec.relations[name], value)
+            elif name in spec.generics and name in record.refs:
+                given[name] = self._generic_target(plan, spec, column, record)
             else:
                 storable.check(column, values.decode(column, value), self._using)
                 if record.files is not None and name in record.files and value:
@@ -391,13 +393,14 @@ class Planner:
             raise HoldError(f"{spec.label} has no field {name!r} here") from None
 
     def _target(
-        self, spec: ModelSpec, own_id: str, relation: models.ForeignKey[Any, Any], value: Any, object_id: str | None
+        self, plan: Plan, spec: ModelSpec, record: Any, relation: models.ForeignKey[Any, Any], value: Any
     ) -> Any:
-        """What a foreign key of *spec*'s object *own_id* is to hold.
+        """What a foreign key of *record* is to hold.
 
         The slot of its target, or the raw value where it dangles on purpose.
         """
         target = registry.spec(relation.related_model)
+        object_id = record.refs.get(relation.name)
         if object_id is None:
             if not isinstance(value, list) and not getattr(relation, "db_constraint", True):
                 return value  # it dangles on purpose
@@ -407,14 +410,50 @@ class Planner:
             key = frozen(value) if isinstance(value, list) else None
             match = self.outlook.by_key(target, key, object_id)
             slot = match if match is not None else slot
-        itself = object_id == own_id and target.root is spec.root
+        itself = object_id == record.id and target.root is spec.root
         if (slot is None or not slot.alive) and (itself or (target.root_label, object_id) in self._promised):
             return slot or self.outlook.create(target, object_id)
+        if (slot is None or not slot.alive) and relation.name in spec.loose:
+            slot = slot or self.outlook.create(target, object_id)
+            self._keep_number(plan, slot, target, object_id)
+            return slot
         if slot is None:
             raise HoldError(f"{relation.name} points to {target.label} {object_id}, which is not here")
         if not slot.alive:
             raise HoldError(f"{relation.name} points to {target.label} {object_id}, which is deleted here")
         return slot
+
+    def _generic_target(self, plan: Plan, spec: ModelSpec, column: AnyField, record: Any) -> Any:
+        """What the generic foreign key *column* of *record* is to hold: its target's slot, or the raw value.
+
+        What it points to may be gone, or may come later, or never. Then a primary key is set aside for it that no other
+        row will have.
+        """
+        value, object_id = record.fields[column.name], record.refs[column.name]
+        target = target_spec(spec, column.name, record.fields)
+        if target is None:
+            kind = record.fields.get(spec.generics[column.name])
+            raise HoldError(f"{column.name} points to a model that is not installed here: {kind}")
+        slot = self.outlook.by_id(target, object_id)
+        if slot is None or not slot.alive:
+            match = self.outlook.by_key(target, frozen(value) if isinstance(value, list) else None, object_id)
+            slot = match or slot or self.outlook.create(target, object_id)
+        text = slot.text
+        if text is None and naturalkeys.portable_pk(target.model):
+            text = references.birth_pk(object_id)
+        if text is None:
+            self._keep_number(plan, slot, target, object_id)
+        # The same key may be spelled in several ways.
+        spelled = None if isinstance(value, list) else pointing.pk_text(column, target.model, value)
+        return slot if text is None or spelled != text else value
+
+    @staticmethod
+    def _keep_number(plan: Plan, slot: Slot, target: ModelSpec, object_id: str) -> None:
+        """Let *slot*, which has no row, go by the primary key that is set aside for it."""
+        if slot.text is None:
+            plan.attached.append((slot, registry.spec(target.identity), object_id))
+            if slot.stamp is not None:  # its tombstone is to be found by that number
+                plan.stamped.setdefault(slot, (target, slot.stamp, slot.deleted, NO_RECORD))
 
     @staticmethod
     def _equal(spec: ModelSpec, state: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
@@ -424,7 +463,7 @@ class Planner:
             mine = state[name]
             if isinstance(value, Slot) and not isinstance(mine, Slot):
                 try:
-                    value = column_value(value, spec.relations[name].target_field)  # noqa: PLW2901  as the row holds it
+                    value = foreign_value(value, spec, name)  # noqa: PLW2901  as the row holds it
                 except KeyError:
                     return False
             if mine is not value and mine != value and not respelled(spec, name, mine, value):

@@ -22,6 +22,7 @@ from synchro import (
     changelog,
     naturalkeys,
     pks,
+    pointing,
     references,
     registry,
     schemas,
@@ -130,8 +131,7 @@ class Translator:
         for row in made_here:
             if row.pk in states and row.action != Action.DELETE:
                 pointed = (
-                    targets.get((shapes[row.pk], name, _hashable(states[row.pk].get(name))))
-                    for name in shapes[row.pk].relations
+                    targets.get(_place(shapes[row.pk], name, states[row.pk])) for name in shapes[row.pk].relations
                 )
                 needs[row.pk] = [target for target in pointed if target and not registry.is_tracked(target.spec.model)]
             elif (end := links.get(row.pk)) is not None and not registry.is_tracked(end.spec.model):
@@ -301,11 +301,12 @@ class Translator:
         if not shape.relations:
             return state, refs
         fields = dict(state)
-        for name in shape.relations:
-            raw = state.get(name)
-            target = targets.get((shape, name, _hashable(raw)))
-            if raw is None or target is None or target not in names.known:
-                continue  # a foreign key that dangles on purpose is carried as it is
+        for name in (*shape.relations, *shape.generics):
+            target = targets.get(_place(shape, name, state))
+            if state.get(name) is None or target is None:
+                continue  # it points nowhere, and is carried as it is
+            if target not in names.known and name not in shape.generics:
+                continue  # likewise; but what a generic foreign key names would be another's number elsewhere
             refs[name] = names.ids[target]
             if target in names.keys:
                 fields[name] = names.keys[target]
@@ -317,10 +318,15 @@ class Translator:
         """(shape, foreign key name, raw value) → the row that it points to, for every foreign key of *states*."""
         found: dict[Any, _Row | None] = {}
         by_column: dict[models.Field[Any, Any], dict[Any, list[Any]]] = defaultdict(lambda: defaultdict(list))
+        states = list(states)
+        known = pointing.kinds((shape.spec for shape, _ in states if shape.spec is not None), self._using)
         for shape, state in states:
+            for name in shape.generics:
+                pointed = None if shape.spec is None else pointing.target(shape.spec, name, state, known)
+                found[_place(shape, name, state)] = pointed and _Row(*pointed)
             for name, (target, column) in shape.relations.items():
                 raw = state.get(name)
-                place = (shape, name, _hashable(raw))
+                place = _place(shape, name, state)
                 if raw is None or place in found:
                     continue
                 try:
@@ -408,7 +414,7 @@ class Translator:
             shape = shapes[row.pk]
             for path in (shape.key or ()) if row.pk in states else ():
                 head, _, rest = path.partition("__")
-                target = targets.get((shape, head, _hashable(states[row.pk].get(head)))) if rest else None
+                target = targets.get(_place(shape, head, states[row.pk])) if rest else None
                 if target is not None:
                     through[target.spec, rest].add(target.pk_text)
         looked_up = {
@@ -419,7 +425,7 @@ class Translator:
             head, _, rest = path.partition("__")
             if not rest:
                 return state[path]
-            target = targets.get((shape, head, _hashable(state.get(head))))
+            target = targets.get(_place(shape, head, state))
             return None if target is None else looked_up[target.spec, rest][target.pk_text]
 
         keys: dict[int, list[Any] | None] = {}
@@ -481,8 +487,7 @@ class Translator:
                 needs[row] = [
                     target
                     for name in row.spec.relations
-                    if (target := targets.get((shapes[row.spec], name, _hashable(state.get(name)))))
-                    and target in names.known
+                    if (target := targets.get(_place(shapes[row.spec], name, state))) and target in names.known
                 ]
                 following.update(target for target in needs[row] if not registry.is_tracked(target.spec.model))
             references.add(
@@ -538,6 +543,13 @@ def _leaf_field(model: type[models.Model], path: str) -> registry.AnyField:
     for head in heads:
         model = cast("type[models.Model]", model._meta.get_field(head).related_model)
     return model._meta.pk if last == "pk" else tables.columns(model, last)[0]
+
+
+def _place(shape: Shape, name: str, state: serialize.State) -> tuple[Shape, str, Any]:
+    """By what the target of a foreign key in *state* is looked up."""
+    if name in shape.generics:
+        return shape, name, (_hashable(state.get(shape.generics[name])), _hashable(state.get(name)))
+    return shape, name, _hashable(state.get(name))
 
 
 def _hashable(raw: Any) -> Any:

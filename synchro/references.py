@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.db.models import Model, QuerySet
+from django.db.models.functions import Length
 
 from synchro import pks, registry, serialize, tables, values
 from synchro.models import Action, ChangeLog, MergedRow, Node, Reference, Version
@@ -69,6 +70,13 @@ def merged_into(spec: ModelSpec, pk_texts: Iterable[str], using: str) -> dict[st
         rows = MergedRow.objects.using(using).filter(root=spec.root_label, pk_text__in=part)
         found.update(rows.values_list("pk_text", "into"))
     return found
+
+
+def highest(spec: ModelSpec, using: str) -> int:
+    """The highest number among the local primary keys that are written down for objects of *spec*."""
+    rows = Reference.objects.using(using).filter(model=spec.identity_label)
+    texts = rows.order_by(Length("pk_text").desc(), "-pk_text").values_list("pk_text", flat=True)
+    return next((int(text) for text in texts[:100] if text.isdecimal()), 0)
 
 
 def add(pairs: Iterable[tuple[ModelSpec, str, str]], using: str) -> None:

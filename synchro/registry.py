@@ -11,7 +11,7 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
-from synchro import conf
+from synchro import conf, generic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -32,6 +32,7 @@ class ModelSpec:
     are asked for at each change, and stand here because ``_meta.label_lower`` makes its text anew each time.
     ``fields``: the concrete fields of a record: neither generated nor skipped, no automatic number, no parent link.
     ``relations``: those of them that are foreign keys, by name.
+    ``generics``: those that are the object's half of a generic foreign key, with the name of the other half.
     ``links``: the m2m fields with a through table of Django's.
     ``skipped``: the names that ``SYNCHRO_SKIP`` and ``SYNCHRO_SKIP_FIELDS`` leave out.
     ``version``: that of ``SYNCHRO_VERSIONS``, or ``SYNCHRO_VERSION``.
@@ -45,9 +46,18 @@ class ModelSpec:
     identity_label: str
     fields: tuple[AnyField, ...]
     relations: Mapping[str, models.ForeignKey[Any, Any]]
+    generics: Mapping[str, str]
     links: Mapping[str, models.ManyToManyField[Any, Any]]
     skipped: frozenset[str]
     version: int
+
+    @property
+    def loose(self) -> Iterator[str]:
+        """The names of the foreign keys, generic or not, that may point to what is not there."""
+        yield from self.generics
+        for name, relation in self.relations.items():
+            if not getattr(relation, "db_constraint", True) and relation.target_field.primary_key:
+                yield name
 
     @property
     def borrows_identity(self) -> bool:
@@ -122,6 +132,7 @@ def spec(model: ModelClass) -> ModelSpec:
         identity_label=identity._meta.label_lower,
         fields=fields,
         relations={field.name: field for field in fields if isinstance(field, models.ForeignKey)},
+        generics={key: kind for key, kind in generic.pairs(model).items() if {key, kind} <= {f.name for f in fields}},
         links={
             field.name: field
             for field in options.many_to_many

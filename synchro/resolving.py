@@ -7,14 +7,14 @@ name, as :class:`Slot`, with what is known of them here, and as the plan goes on
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from django.db import models
 
 from changelog_format import Change, ObjectRecord
-from synchro import naturalkeys, pks, references, registry, serialize, values, versions
+from synchro import naturalkeys, pks, pointing, references, registry, serialize, values, versions
 from synchro.links import canonical_pair
 from synchro.registry import ModelSpec
 from synchro.versions import Current, Key, Stamp
@@ -112,15 +112,23 @@ def wanted_by(record: Change | ObjectRecord, spec: ModelSpec) -> Iterator[Wanted
         return
     yield Wanted(spec, record.id, frozen(record.key))
     for name, object_id in (record.refs or {}).items():
-        relation = spec.relations.get(name)
-        if relation is not None:
+        target = target_spec(spec, name, record.fields or {})
+        if target is not None:
             value = (record.fields or {}).get(name)
             key = frozen(value) if isinstance(value, list) else None
-            yield Wanted(registry.spec(relation.related_model), object_id, key)
+            yield Wanted(target, object_id, key)
     if isinstance(record, Change) and record.target is not None:
         link = spec.links.get(record.field or "")
         if link is not None:
             yield Wanted(registry.spec(link.related_model), record.target.id, frozen(record.target.key))
+
+
+def target_spec(spec: ModelSpec, name: str, fields: Mapping[str, Any]) -> ModelSpec | None:
+    """The model that the foreign key *name*, generic or not, of a record with *fields* points to."""
+    if name in spec.generics:
+        return pointing.kind_of(spec, name, fields)
+    relation = spec.relations.get(name)
+    return None if relation is None else registry.spec(relation.related_model)
 
 
 def frozen(key: list[Any] | None) -> Any:
@@ -395,7 +403,20 @@ def canonical_ends(relation: models.ManyToManyField[Any, Any], source: Slot, tar
     return (source, target) if canonical_pair(relation, (mine, theirs)) == (mine, theirs) else (target, source)
 
 
-def column_value(slot: Slot, column: registry.AnyField) -> Any:
+def foreign_value(slot: Slot, spec: ModelSpec, name: str) -> Any:
+    """What the foreign key *name* of *spec*, generic or not, holds when it points to *slot*. JSON form.
+
+    Raises ``KeyError`` when it is not known yet.
+    """
+    if name not in spec.generics:
+        return _column_value(slot, spec.relations[name].target_field)
+    if slot.text is None:
+        raise KeyError(name)
+    column = next(field for field in spec.fields if field.name == name)
+    return pointing.raw_key(column, slot.spec.model, slot.text)
+
+
+def _column_value(slot: Slot, column: registry.AnyField) -> Any:
     """What a foreign key to *slot* holds: its primary key, or with ``to_field`` the value of that column. JSON form.
 
     Raises ``KeyError`` when it is not known yet.
@@ -413,10 +434,11 @@ __all__ = [
     "Outlook",
     "Slot",
     "Wanted",
-    "column_value",
+    "foreign_value",
     "frozen",
     "is_unborn",
     "rows_of_family",
+    "target_spec",
     "unborn_text",
     "wanted_by",
 ]

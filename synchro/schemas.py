@@ -155,6 +155,11 @@ class Shape:
     key: tuple[str, ...] | None
     past: bool = False
 
+    @property
+    def generics(self) -> Mapping[str, str]:
+        """The generic foreign keys, as the model has them now."""
+        return {} if self.spec is None else self.spec.generics
+
 
 def present_shape(spec: ModelSpec) -> Shape:
     """How states of *spec* are read as they are now."""

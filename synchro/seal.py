@@ -19,6 +19,7 @@ from synchro import (
     changelog,
     nodes,
     pks,
+    pointing,
     references,
     registry,
     relabelling,
@@ -134,6 +135,8 @@ def _targets(rows: Iterable[_Row], using: str) -> Iterator[tuple[ModelSpec, Any]
     rows = list(rows)
     shapes = Shapes(using)
     shapes.load((row.model, row.version) for row in rows)
+    specs = {spec for row in rows if (spec := shapes.of(row.model, row.version).spec) is not None}
+    known = pointing.kinds(specs, using)
     for row in rows:
         shape = shapes.of(row.model, row.version)
         source = shape.spec
@@ -148,6 +151,8 @@ def _targets(rows: Iterable[_Row], using: str) -> Iterator[tuple[ModelSpec, Any]
             continue
         if shape.relations and row.payload:
             state = orjson.loads(row.payload)
+            generics = (pointing.target(source, name, state, known) for name in shape.generics)
+            yield from ((each[0], references.pk_value(*each)) for each in generics if each is not None)
             for name, pointer in shape.relations.items():
                 value = state.get(name)
                 if value is None:

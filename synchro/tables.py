@@ -160,6 +160,31 @@ def allocate(model: ModelClass, count: int, using: str) -> list[Any] | None:
     return None
 
 
+# Where numbers cannot be taken from the database, they are set aside from here on, far beyond what it will have given.
+_FAR = {"SmallAutoField": 2**14, "AutoField": 2**30, "BigAutoField": 2**30}
+
+
+def set_aside(model: ModelClass, count: int, taken: int, using: str) -> list[int]:
+    """*count* numbers of *model*'s automatic primary key that no row has or will have. *taken*: the highest of earlier.
+
+    Other than those of :func:`allocate` they need not be used.
+    """
+    connection = connections[using]
+    numbers = allocate(model, count, using)
+    if numbers is None:
+        kind = model._meta.pk.get_internal_type()
+        first = max(_FAR.get(kind, 2**30), taken) + 1
+        return list(range(first, first + count))
+    if connection.vendor == "sqlite":
+        with connection.cursor() as cursor:
+            cursor.execute("UPDATE sqlite_sequence SET seq = %s WHERE name = %s", [numbers[-1], model._meta.db_table])
+            if not cursor.rowcount:
+                cursor.execute(
+                    "INSERT INTO sqlite_sequence (name, seq) VALUES (%s, %s)", [model._meta.db_table, numbers[-1]]
+                )
+    return numbers
+
+
 def insert_returning(
     model: ModelClass, fields: Sequence[AnyField], rows: Sequence[Sequence[Any]], using: str
 ) -> list[Any]:

@@ -23,11 +23,10 @@ LAYERS = tuple(
             "deciding combining unlogged plan merging merging_rows merging_registers apply parking removing recording "
             "checkpoints resolving portable restoring"
         ),
-        "capture deletions links changelog references versions serialize nodes schemas relabelling",
+        "capture deletions links changelog references versions pointing serialize nodes schemas relabelling",
         (
-            "upcasting naturalkeys managers keyprobe registry ordering handlers values pgvalues storable pks tables "
-            "intervals muting logged "
-            "models dbfields options conf pause signals errors"
+            "upcasting naturalkeys managers keyprobe registry generic ordering handlers values pgvalues storable pks "
+            "tables intervals muting logged models dbfields options conf pause signals errors"
         ),
     )
 )

@@ -17,6 +17,8 @@ from contextlib import ExitStack, contextmanager
 import orjson
 import pytest
 from django.apps import apps
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
 from django.core.cache import cache
 from django.db import connections, models, transaction
 from django.db.models import QuerySet, signals
@@ -172,6 +174,9 @@ def _read(using):
 def _read_model(model, using, rows, edges):
     label = model._meta.label_lower
     skipped = registry.spec(model).skipped | ACCOUNT_FIELDS
+    generics = [field for field in model._meta.private_fields if isinstance(field, GenericForeignKey)]
+    _read_generics(model, generics, using, edges)
+    skipped |= {field.fk_field for field in generics}
     columns = [field for field in model._meta.local_concrete_fields if field.name not in skipped]
     relations = [field for field in columns if isinstance(field, models.ForeignKey)]
     plain = [f for f in columns if f not in relations and not isinstance(f, models.AutoField)]
@@ -190,6 +195,20 @@ def _read_model(model, using, rows, edges):
             else:
                 edges.append(((label, pk), field.name, (field.related_model._meta.label_lower, value)))
     return relations
+
+
+def _read_generics(model, generics, using, edges):
+    models_of = {pk: kind.model_class() for pk, kind in QuerySet(ContentType, using=using).in_bulk().items()}
+    for field in generics:
+        kind = model._meta.get_field(field.ct_field)
+        rows = QuerySet(model, using=using).exclude(**{field.fk_field: None}).exclude(**{kind.attname: None})
+        for pk, of_kind, value in rows.values_list("pk", kind.attname, field.fk_field):
+            target = models_of[of_kind]
+            place = value
+            if target is not None:
+                target = target._meta.concrete_model
+                place = (target._meta.label_lower, target._meta.pk.to_python(value))
+            edges.append(((model._meta.label_lower, pk), field.name, place))
 
 
 def _read_links(model, field, using, edges):
