@@ -17,6 +17,7 @@ A map, in the order in which one change travels::
       checkpoints   what is known here already; gaps and forks
       restoring     a database set back to a backup recognises itself, and goes on under a new id
       resolving     ids and natural keys → our rows
+      alike         rows without either that both sides have had from the start
       planner       what to write; writes nothing (plan: its words; plan_links, plan_merges, plan_parents: its parts)
       deciding      who wins (combining: both; unlogged: what was written past the log is kept)
       merging       two rows that turn out to be one object (merging_rows, merging_registers)

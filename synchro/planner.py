@@ -14,7 +14,8 @@ from django.db import models
 
 from changelog_format import Change, ObjectRecord
 from synchro import naturalkeys, pointing, references, registry, storable, values
-from synchro.combining import Histories, respelled
+from synchro.alike import Alike, equal
+from synchro.combining import Histories
 from synchro.conf import Policy
 from synchro.deciding import Decider, stamp
 from synchro.filing import IncomingFiles, file_columns
@@ -24,7 +25,7 @@ from synchro.plan_links import plan_link
 from synchro.plan_merges import attach, collisions, plan_same, unite
 from synchro.plan_parents import keep_parents, keep_revived
 from synchro.registry import AnyField, ModelSpec
-from synchro.resolving import Lock, Outlook, Slot, Wanted, foreign_value, frozen, target_spec, wanted_by
+from synchro.resolving import Lock, Outlook, Slot, Wanted, frozen, target_spec, wanted_by
 from synchro.unlogged import keep_unlogged
 
 
@@ -73,6 +74,7 @@ class Planner:
     def forget(self) -> None:
         """The plan so far has been carried out: what comes next is planned on the database as it is."""
         self.outlook = Outlook(self._own, self._using, pending=self._pending, lock=self._lock)
+        self._alike = Alike(self.outlook)
 
     @staticmethod
     def nothing(change: Incoming, reason: str) -> Plan:
@@ -101,7 +103,7 @@ class Planner:
         if slot is None or slot.state is None:
             return False
         self._name_files(spec, record, slot, given)
-        return self._equal(spec, slot.state, given)
+        return equal(spec, slot.state, given)
 
     def plan(self, changes: Sequence[Incoming], *, promise: bool = False, last: bool = False) -> Plan:
         """What to do for *changes*, in their order. Reads only. Raises ``ConflictFoundError`` under the policy "fail".
@@ -201,11 +203,13 @@ class Planner:
         links: list[tuple[Wanted, str, Wanted]] = []
         written: set[Wanted] = set()
         about: list[Wanted] = []
+        records: list[tuple[ModelSpec, Change | ObjectRecord]] = []
         for change in changes:
             try:
                 spec = self._spec(change)
             except HoldError:
                 continue
+            records.append((spec, change.record))
             named = list(wanted_by(change.record, spec))
             wanted += named
             if isinstance(change.record, Change):
@@ -223,6 +227,7 @@ class Planner:
                 )
             )
         self.outlook.load(wanted, links, written, about)
+        self._alike.load(records)
         self._load_histories(changes)
 
     def _load_histories(self, changes: Sequence[Incoming]) -> None:
@@ -263,6 +268,10 @@ class Planner:
         except (HoldError, values.UndecodableValueError) as error:
             plan.held_objects[number] = str(error)  # what points to it will be held, and says so
             return
+        slot = self._alike.find(spec, record.id, given)
+        if slot is not None:
+            attach(plan, self.outlook, slot, spec, record.id)
+            return
         taken = {column.name for column in registry.object_fields(spec)}
         slot = self.outlook.create(spec, record.id)
         self._name_files(spec, record, slot, given)
@@ -285,11 +294,11 @@ class Planner:
             plan.counts["stale"] += not verdict.conflict
             plan.details.append(("stale", record.model, record.id))
             return
-        slot = self._object(plan, spec, change)
+        slot = self._object(plan, spec, change, given)
         plan.slots[number] = slot
         local = slot.stamp
         self._name_files(spec, record, slot, given)
-        same = slot.state is not None and spec.label in slot.rows and self._equal(spec, slot.state, given)
+        same = slot.state is not None and spec.label in slot.rows and equal(spec, slot.state, given)
         verdict = self.decider.decide(plan, spec, slot, change, number, same=same, given=given)
         self.decider.histories.add(spec, slot, change, given)
         if verdict.taken is not None:
@@ -339,7 +348,7 @@ class Planner:
         slot.state = {**(slot.state or {}), **given}
         slot.deleted = False
 
-    def _object(self, plan: Plan, spec: ModelSpec, change: Incoming) -> Slot:
+    def _object(self, plan: Plan, spec: ModelSpec, change: Incoming, given: Mapping[str, Any]) -> Slot:
         """The object that *change* is about; a slot for a new one if it is not here."""
         record: Any = change.record
         slot = self.outlook.by_id(spec, record.id)
@@ -353,6 +362,8 @@ class Planner:
             return slot
         # Unknown, or known and dead and now revived: then a living object of the same natural key is the same one.
         match = self.outlook.by_key(spec, frozen(record.key), record.id)
+        if match is None:
+            match = self._alike.find(spec, record.id, given)
         if match is not None:
             if slot is not None:  # something points to it already, or it was deleted
                 unite(plan, self.outlook, spec, match, slot, announce=True)
@@ -454,21 +465,6 @@ class Planner:
             plan.attached.append((slot, registry.spec(target.identity), object_id))
             if slot.stamp is not None:  # its tombstone is to be found by that number
                 plan.stamped.setdefault(slot, (target, slot.stamp, slot.deleted, NO_RECORD))
-
-    @staticmethod
-    def _equal(spec: ModelSpec, state: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
-        for name, value in given.items():
-            if name not in state:
-                return False
-            mine = state[name]
-            if isinstance(value, Slot) and not isinstance(mine, Slot):
-                try:
-                    value = foreign_value(value, spec, name)  # noqa: PLW2901  as the row holds it
-                except KeyError:
-                    return False
-            if mine is not value and mine != value and not respelled(spec, name, mine, value):
-                return False
-        return True
 
     # --- deletions ----------------------------------------------------------------------------------------------------
 

@@ -338,6 +338,15 @@ class Outlook:
             slots[text] = slot
         return slots
 
+    def existing(self, spec: ModelSpec, texts: set[str]) -> dict[str, Slot]:
+        """Text of the pk → slot, with its state, of those among *texts* that have a row of *spec* here."""
+        here = self._rows(spec, texts) if texts else {}
+        found = {text: slot for text, slot in self._slots(spec, set(here), here).items() if spec.label in slot.rows}
+        wanted = {references.pk_value(spec, text): slot for text, slot in found.items() if slot.state is None}
+        for pk, state in serialize.row_states(spec, wanted, self.using).items():
+            wanted[pk].state = dict(state)
+        return found
+
     def _versions(self, keys: list[Key]) -> dict[Key, Current]:
         found = versions.find(keys, self.using)
         if self._pending:
