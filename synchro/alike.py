@@ -21,7 +21,7 @@ from django.db import models
 from django.db.models import Q
 
 from changelog_format import Change, ObjectRecord
-from synchro import naturalkeys, pks, references, registry, serialize, values
+from synchro import naturalkeys, pks, references, registry, serialize, storable, values
 from synchro.combining import respelled
 from synchro.registry import AnyField, ModelSpec
 from synchro.resolving import Outlook, Slot, foreign_value, target_spec
@@ -191,7 +191,9 @@ class Alike:
                 except KeyError:
                     return None
             try:
-                row.append(values.decode(field, value))
+                found = values.decode(field, value)
+                storable.check(field, found, self._outlook.using)
+                row.append(found)
             except values.UndecodableValueError:
                 return None
         return tuple(row)

@@ -17,6 +17,7 @@ from changelog_format import verify
 from synchro.errors import ClockError
 from synchro.models import Bundle, Destination, Held
 from tests.app.deploy import assert_same, forged, write
+from tests.project.plain.models import Color
 from tests.project.shop.models import Car, Country, Person, Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
@@ -198,7 +199,7 @@ def test_import_preview_and_details(bundles):
 
 def test_import_names_what_is_held_and_strict_refuses(folder):
     Car.objects.create(plate="1")
-    Car.objects.using("hq").create(plate="1")
+    Car.objects.using("hq").create(plate="1", color=Color.objects.using("hq").create(name="another"))
     file = folder / "b.zst"
     file.write_bytes(write()[0])
     text, code = refused("synchro_import", file, "--database=hq", "--strict")
@@ -295,7 +296,7 @@ def test_status_of_both_ends(bundles):
     said = run("synchro_status")
     assert "3 changes sealed, 1 pending" in said
     assert "default: exported up to 3, 1 waiting" in said
-    Car.objects.using("hq").create(plate="1")
+    Car.objects.using("hq").create(plate="1", color=Color.objects.using("hq").create(name="another"))
     Car.objects.create(plate="1")
     exported("-o", "4.zst")
     imported(*bundles, "4.zst")

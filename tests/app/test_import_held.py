@@ -127,7 +127,7 @@ def test_i16_an_unknown_and_an_untracked_model_are_held_by_name():
 
 
 def test_i16_what_is_held_goes_in_when_what_it_waits_for_has_come():
-    at(Car).create(plate="1")
+    at(Car).create(plate="1", color=at(Color).create(name="another"))
     Car.objects.create(plate="1")
     assert carry().held == 1
     Tag.objects.create(name="a")
@@ -146,7 +146,7 @@ def test_i16_what_is_held_goes_in_when_what_it_waits_for_has_come():
 
 
 def test_i16_a_held_change_that_was_overtaken_has_no_effect():
-    at(Car).create(plate="1")
+    at(Car).create(plate="1", color=at(Color).create(name="another"))
     car = Car.objects.create(plate="1")
     assert carry().held == 1
     car.plate = "2"
@@ -161,7 +161,7 @@ def test_i16_a_held_change_that_was_overtaken_has_no_effect():
 
 
 def test_i16_one_bad_record_of_a_thousand():
-    at(Car).create(plate="500")
+    at(Car).create(plate="500", color=at(Color).create(name="another"))
     for number in range(1000):
         Car.objects.create(plate=str(number))
     count, report = queries(HQ, carry)
@@ -172,13 +172,13 @@ def test_i16_one_bad_record_of_a_thousand():
 
 
 def test_i16_positions_stay_gapless_when_records_fail():
-    at(Car).create(plate="b")
+    at(Car).create(plate="b", color=at(Color).create(name="another"))
     for plate in "abc":
         Car.objects.create(plate=plate)
     with listening(Car):
         assert carry().held == 1
     data, report = write(HQ)
-    assert [record["seq"] for record in records(data)] == list(range(1, report.to_seq + 1))
+    assert [record["seq"] for record in records(data) if "seq" in record] == list(range(1, report.to_seq + 1))
 
 
 def test_i16_a_held_record_is_relayed_untouched():
