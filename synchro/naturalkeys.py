@@ -26,7 +26,7 @@ from django.core.signals import setting_changed
 from django.db import connections, models, transaction
 from django.db.models import Q, QuerySet
 
-from synchro import conf, generic, keyprobe, values
+from synchro import conf, generic, keyprobe, tables, values
 from synchro.managers import NaturalManager
 
 if TYPE_CHECKING:
@@ -354,7 +354,7 @@ def keys_of(model: Model, pks: Iterable[Any], using: str) -> dict[Any, list[Any]
     if not wanted or (spec.paths is None and not spec.opaque):
         return found
     for chunk in _chunks(wanted, CONDITIONS if len(model._meta.pk_fields) > 1 else PARAMETERS):
-        rows: QuerySet[Any, Any] = QuerySet(model, using=using).filter(pk__in=chunk).order_by()
+        rows: QuerySet[Any, Any] = tables.rows(model, using).filter(pk__in=chunk).order_by()
         if spec.paths is None:
             found.update(_opaque_keys(rows))
             continue
@@ -447,7 +447,7 @@ def _objects(model: Model, using: str, *, hidden: bool) -> QuerySet[Any, Any]:
             return model._default_manager.db_manager(using).get_queryset().using(using).filter().order_by("pk")
         except Exception as error:  # noqa: BLE001 - user code
             logger.debug("%s: its default manager cannot be searched: %s", model._meta.label, error)
-    return QuerySet(model, using=using).order_by("pk")
+    return tables.rows(model, using).order_by("pk")
 
 
 def _find_known(model: Model, keys: Sequence[Any], using: str, *, hidden: bool) -> dict[Any, list[Any]]:
@@ -490,7 +490,7 @@ def _match(
         if limit and number > most:
             return False
         row = _encode(spec, components)
-        matched += [(key, pk) for key in asked.get(row, ())]
+        matched += [(key, tables.converted_pk(rows.model, pk, rows.db)) for key in asked.get(row, ())]
         strays = strays or any(value not in given for value, given in zip(row, components_asked, strict=True))
     for key, pk in matched:
         _add(found, key, pk)
@@ -499,7 +499,7 @@ def _match(
         for key, lookup in lookups.items():
             if key not in found:
                 for pk, *_components in rows.filter(_condition(spec, [lookup])):
-                    _add(found, key, pk)
+                    _add(found, key, tables.converted_pk(rows.model, pk, rows.db))
     return True
 
 

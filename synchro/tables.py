@@ -8,11 +8,12 @@ Values go through each field's ``get_db_prep_save``; ``pre_save`` is not called,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeAlias, TypeVar, cast
 
 from django.db import connections, models
 from django.db.models import QuerySet
+from django.db.models.query import FlatValuesListIterable, ValuesListIterable
 from django.db.models.sql import UpdateQuery
 
 from synchro.values import UndecodableValueError
@@ -55,7 +56,53 @@ def forget_existing(**_kwargs: Any) -> None:
 
 def rows(model: type[M], using: str) -> QuerySet[M]:
     """All rows of *model*, past its managers: those hide rows, or refuse to work outside a scope."""
-    return QuerySet(model, using=using)
+    return (_CompositeRows if len(model._meta.pk_fields) > 1 else QuerySet)(model, using=using)
+
+
+# Django gives the parts of a composite primary key as the driver gives them where "pk" is asked for among values: a
+# UUID as its digits on SQLite, where instances and the fields by themselves have the UUID.
+
+
+def converted_pk(model: ModelClass, pk: Any, using: str) -> Any:
+    """Primary key *pk*, as ``values_list()`` gave it, with the values that the fields have."""
+    if not isinstance(pk, tuple):
+        return pk
+    return tuple(_part(field, part, using) for field, part in zip(model._meta.pk_fields, pk, strict=True))
+
+
+def _part(field: AnyField, value: Any, using: str) -> Any:
+    if type(value) not in {str, int, float}:
+        return value
+    connection = connections[using]
+    while isinstance(field, models.ForeignKey):
+        field = field.target_field
+    column: Any = field.get_col(field.model._meta.db_table)
+    for convert in (*connection.ops.get_db_converters(column), *column.get_db_converters(connection)):
+        value = convert(value, column, connection)
+    return value
+
+
+class _Tuples(ValuesListIterable):  # type: ignore[type-arg]  # Django has no such brackets
+    def __iter__(self) -> Iterator[Any]:
+        rows: Any = self.queryset
+        places = {place for place, name in enumerate(rows._fields) if name == "pk"}
+        for row in super().__iter__():
+            yield tuple(converted_pk(rows.model, part, rows.db) if n in places else part for n, part in enumerate(row))
+
+
+class _Flat(FlatValuesListIterable):  # type: ignore[type-arg]  # likewise
+    def __iter__(self) -> Iterator[Any]:
+        rows: Any = self.queryset
+        for pk in super().__iter__():
+            yield converted_pk(rows.model, pk, rows.db)
+
+
+class _CompositeRows(QuerySet[M]):
+    def values_list(self, *fields: Any, **options: Any) -> Any:
+        found: Any = super().values_list(*fields, **options)
+        if "pk" in fields:
+            found._iterable_class = _Flat if options.get("flat") else _Tuples  # noqa: SLF001  its own
+        return found
 
 
 def insert_many(model: ModelClass, fields: Sequence[AnyField], rows: Iterable[Sequence[Any]], using: str) -> None:
