@@ -12,7 +12,7 @@ ModelClass = type[models.Model]
 
 CONTENT_TYPE = "contenttypes.contenttype"
 # By their names these are generic foreign keys also where the model declares none (the admin's log, for one).
-CUSTOMARY = (("content_type", "object_id"), ("content_type", "object_pk"))
+KIND, KEYS = "content_type", ("object_id", "object_pk")
 
 
 def pairs(model: ModelClass) -> Mapping[str, str]:
@@ -22,8 +22,14 @@ def pairs(model: ModelClass) -> Mapping[str, str]:
         for field in model._meta.private_fields
         if hasattr(field, "ct_field") and hasattr(field, "fk_field")
     ]
+    customary = [
+        (field.name, field.name.removesuffix(KIND) + key)
+        for field in model._meta.concrete_fields
+        if field.name.endswith(KIND)
+        for key in KEYS
+    ]
     found: dict[str, str] = {}
-    for kind, key in (*declared, *CUSTOMARY):
+    for kind, key in (*declared, *customary):
         try:
             kind_field, key_field = model._meta.get_field(kind), model._meta.get_field(key)
         except FieldDoesNotExist:

@@ -22,15 +22,19 @@ from pathlib import Path
 
 from environment import ROOT, EnvironmentFailedError, clean_environ, ensure
 
-DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB"}
-EXTRAS = {"sqlite": "test", "postgres": "test,postgres", "mariadb": "test,mysql"}
+DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB", "mixed": "all three at once"}
+EXTRAS = {"sqlite": "test", "postgres": "test,postgres", "mariadb": "test,mysql", "mixed": "test,postgres,mysql"}
+# What carries bundles from one kind of database to the others.
+MIXED = [f"tests/app/test_{name}.py" for name in ("field_values", "zoo_property", "replay_property", "generic_keys")]
 
 CONNECT = """
 from django.db import connections
 from django.db.utils import OperationalError
 try:
-    with connections["default"]._nodb_cursor() as cursor:
-        cursor.execute("SELECT 1")
+    for connection in connections.all():
+        if connection.vendor != "sqlite":
+            with connection._nodb_cursor() as cursor:
+                cursor.execute("SELECT 1")
 except OperationalError as error:
     raise SystemExit(str(error).strip())
 """
@@ -69,7 +73,10 @@ def checks(python: Path, chosen: argparse.Namespace, pytest_arguments: list[str]
     def module(*command: str) -> list[str]:
         return [str(python), "-m", *command]
 
-    tests = ("tests", module("pytest", *pytest_arguments))
+    chosen_tests = (
+        MIXED if chosen.database == "mixed" and not any("tests/" in each for each in pytest_arguments) else []
+    )
+    tests = ("tests", module("pytest", *chosen_tests, *pytest_arguments))
     if chosen.only_tests:
         return [tests]
     migrations = module("django", "makemigrations", "--check", "--dry-run", "--settings", "tests.project.settings")

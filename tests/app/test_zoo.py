@@ -255,3 +255,20 @@ def test_composite_keys_whose_parts_the_driver_spells_otherwise():
     zoo.Stall.objects.get(row="3").save()
     arrives()
     assert at(zoo.Stall).count() == 2
+
+
+@pytest.mark.parametrize("mode", ["save", "raw"])
+def test_a6_handlers_of_what_a_deletion_takes_with_it(mode, settings):
+    settings.SYNCHRO_APPLY = mode
+    with tracking(("zoo", "keeper")):  # lockers and teams are not, so nobody keeps their keeper for their sake
+        keeper = zoo.Keeper.objects.create(badge="b1")
+        carry()
+        theirs = at(zoo.Keeper).get()
+        at(zoo.Locker).create(keeper=theirs)
+        other = at(zoo.Keeper).create(badge="b2")
+        keeper.delete()
+        with listening(zoo.Locker) as told:
+            carry()
+    assert {kind for kind, *_ in told} == ({"delete"} if mode == "save" else set())
+    assert not at(zoo.Locker).exists()
+    assert at(zoo.Keeper).get() == other
