@@ -22,6 +22,7 @@ A map, in the order in which one change travels::
       deciding      who wins (combining: both; unlogged: what was written past the log is kept)
       merging       two rows that turn out to be one object (merging_rows, merging_registers)
       apply         writes; decides nothing (parking: unique values exchanged; removing: what is deleted along)
+      numbering     keeps primary keys as they were at their birthplace, where that is wanted
       recording     records verbatim, references, versions, conflicts, what is held
 
 Below them: registry (what is tracked), ordering, serialize and values (what a state looks like; pgvalues for

@@ -17,7 +17,20 @@ from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.hashers import make_password
 from django.db import DatabaseError, IntegrityError, InterfaceError, models, transaction
 
-from synchro import capture, handlers, parking, pks, references, registry, removing, serialize, tables, values
+from synchro import (
+    capture,
+    conf,
+    handlers,
+    numbering,
+    parking,
+    pks,
+    references,
+    registry,
+    removing,
+    serialize,
+    tables,
+    values,
+)
 from synchro.links import through_columns
 from synchro.plan import HoldError, Link, Operation, Remove, Write
 from synchro.registry import ModelSpec
@@ -36,7 +49,8 @@ def apply_operations(operations: Sequence[Operation], using: str) -> None:
         if alone:
             created = [op for op in run if isinstance(op, Write) and op.created]
             _set_aside([op for op in run if isinstance(op, Write)], using)
-            if not all(_ready(op) for op in created):  # they point to themselves or to each other
+            # They point to themselves or to each other, or their numbers are given.
+            if conf.keep_pks() or not all(_ready(op) for op in created):
                 _number_new(created, using)
             _apply_one_by_one(run, using)
         else:
@@ -409,7 +423,9 @@ def _number_new(created: Sequence[Write], using: str) -> None:
             by_model[root][slot] = None
         else:
             _portable_pk(operation)
-    for root, slots in by_model.items():
+    for root, of_root in by_model.items():
+        numbering.keep_births(root, of_root, using)
+        slots = [slot for slot in of_root if slot.pk_text is None]
         numbers = tables.allocate(root.model, len(slots), using)
         for slot, number in zip(slots, numbers or (), strict=False):
             slot.pk_text = pks.to_text(root.model, number)
@@ -431,8 +447,11 @@ def _set_aside(writes: Sequence[Write], using: str) -> None:
                 missing[registry.spec(value.spec.root)][value] = None
     for root, slots in missing.items():
         if isinstance(root.model._meta.pk, models.AutoField):
+            if tables.can_advance(using):
+                numbering.keep_births(root, slots, using)
+            rest = [slot for slot in slots if slot.pk_text is None]
             taken = references.highest(root, using)
-            for slot, number in zip(slots, tables.set_aside(root.model, len(slots), taken, using), strict=True):
+            for slot, number in zip(rest, tables.set_aside(root.model, len(rest), taken, using), strict=True):
                 slot.pk_text = pks.to_text(root.model, number)
         else:
             for slot in slots:

@@ -189,6 +189,11 @@ def accept() -> Mapping[str, Sequence[Any]] | None:
     return {name: tuple(entries) for name, entries in value.items()}
 
 
+def keep_pks() -> bool:
+    """``SYNCHRO_KEEP_PKS``: whether new objects keep the automatic primary keys of their birthplace where they can."""
+    return bool(_setting("SYNCHRO_KEEP_PKS", False))
+
+
 def allow_reset() -> bool:
     """``SYNCHRO_ALLOW_RESET``: whether the admin view offers the reset button (default: yes)."""
     return bool(_setting("SYNCHRO_ALLOW_RESET", True))

@@ -216,20 +216,37 @@ def set_aside(model: ModelClass, count: int, taken: int, using: str) -> list[int
 
     Other than those of :func:`allocate` they need not be used.
     """
-    connection = connections[using]
     numbers = allocate(model, count, using)
     if numbers is None:
         kind = model._meta.pk.get_internal_type()
         first = max(_FAR.get(kind, 2**30), taken) + 1
         return list(range(first, first + count))
-    if connection.vendor == "sqlite":
-        with connection.cursor() as cursor:
-            cursor.execute("UPDATE sqlite_sequence SET seq = %s WHERE name = %s", [numbers[-1], model._meta.db_table])
-            if not cursor.rowcount:
-                cursor.execute(
-                    "INSERT INTO sqlite_sequence (name, seq) VALUES (%s, %s)", [model._meta.db_table, numbers[-1]]
-                )
+    if numbers:
+        advance(model, numbers[-1], using)
     return numbers
+
+
+def can_advance(using: str) -> bool:
+    """Whether :func:`advance` does anything. MariaDB moves on by itself, but only by rows."""
+    return connections[using].vendor in ("sqlite", "postgresql")
+
+
+def advance(model: ModelClass, highest: int, using: str) -> None:
+    """See to it that the database numbers the next row of *model* higher than *highest*."""
+    connection = connections[using]
+    quote = connection.ops.quote_name
+    table, column = model._meta.db_table, cast("str", model._meta.pk.column)
+    with connection.cursor() as cursor:
+        if connection.vendor == "sqlite":
+            cursor.execute("UPDATE sqlite_sequence SET seq = MAX(seq, %s) WHERE name = %s", [highest, table])
+            if not cursor.rowcount:
+                cursor.execute("INSERT INTO sqlite_sequence (name, seq) VALUES (%s, %s)", [table, highest])
+        elif connection.vendor == "postgresql":
+            sequence = "pg_get_serial_sequence(%s, %s)"
+            cursor.execute(
+                f"SELECT setval({sequence}, GREATEST(nextval({sequence}), %s))",
+                [quote(table), column, quote(table), column, highest],
+            )
 
 
 def insert_returning(
