@@ -226,10 +226,10 @@ class Zoo(Office):
     def think_better_of_it(self, a, b, c):
         with transaction.atomic(using=self.using):
             self.add_keeper(a, b, c)
-            sid = transaction.savepoint(using=self.using)
-            self.comment(a, b, c)
-            self.delete(a, b, c)
-            transaction.savepoint_rollback(sid, using=self.using)
+            with transaction.atomic(using=self.using):
+                self.comment(a, b, c)
+                self.delete(a, b, c)
+                transaction.set_rollback(True, using=self.using)
             self.change_keeper(c, b, a)
             if c % 2:
                 transaction.set_rollback(True, using=self.using)
