@@ -340,7 +340,7 @@ class Outlook:
 
     def existing(self, spec: ModelSpec, texts: set[str]) -> dict[str, Slot]:
         """Text of the pk → slot, with its state, of those among *texts* that have a row of *spec* here."""
-        here = self._rows(spec, texts) if texts else {}
+        here = rows_of_family(spec, texts, self.using) if texts else {}
         found = {text: slot for text, slot in self._slots(spec, set(here), here).items() if spec.label in slot.rows}
         wanted = {references.pk_value(spec, text): slot for text, slot in found.items() if slot.state is None}
         for pk, state in serialize.row_states(spec, wanted, self.using).items():
