@@ -54,8 +54,10 @@ def _differs(label: str, slot: Slot, state: dict[str, Any], *, imported: bool) -
     here = comparable(spec, slot.row)
     if imported:  # a file may be called otherwise here
         here = {f.name: here[f.name] for f in spec.fields if f.name in here and not isinstance(f, models.FileField)}
+    # These say whom they mean in another way in a record than in a row, and a row follows its target's new name.
+    otherwise = {*spec.generics, *(name for name, f in spec.relations.items() if not f.target_field.primary_key)}
     return any(
-        name in here and here[name] != value and not respelled(spec, name, here[name], value)
+        name in here and name not in otherwise and here[name] != value and not respelled(spec, name, here[name], value)
         for name, value in state.items()
     )
 

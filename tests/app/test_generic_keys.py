@@ -192,3 +192,13 @@ def test_it_comes_back():
     data, _ = write(to="ship")
     take(data, "ship")
     assert_same("hq", "default", "ship")
+
+
+def test_what_arrived_is_changed_again_without_a_conflict():
+    first = comment(Person.objects.create(name="ann"))
+    carry()
+    first.text = "changed"
+    first.save()
+    assert brought(carry()) == {"changed": 1}
+    first.delete()
+    assert brought(carry()) == {"deleted": 1}
