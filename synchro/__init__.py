@@ -27,9 +27,12 @@ A map, in the order in which one change travels::
 
 Below them: registry (what is tracked), ordering, serialize and values (what a state looks like; pgvalues for
 PostgreSQL's fields, storable for what a database cannot hold), naturalkeys, references, versions, pks, tables (bulk
-SQL), nodes, models, conf. For schemas that differ: upcasting (what projects say of older versions of their models),
-schemas (what those looked like), relabelling (models that were renamed), drift (what a bundle's header tells). For the
-contents of files: sending_files and filing.
+SQL), nodes, models, moments, conf. For schemas that differ: upcasting (what projects say of older versions of their
+models), schemas (what those looked like), relabelling (models that were renamed), drift (what a bundle's header tells).
+For the contents of files: sending_files and filing.
+
+Straight from database to database: synchronizing, with folding (one change an object) and guest (a REMOTE without our
+tables). core, utility and settings hold the names that 0.2 to 0.7 had there.
 
 The names below can be imported from here before the app registry is ready.
 """
@@ -47,6 +50,7 @@ if TYPE_CHECKING:
     from synchro.pause import DisableSynchroLog, disable_synchro_log
     from synchro.reset import reset_synchro
     from synchro.scanning import ScanReport, scan
+    from synchro.synchronizing import call_synchronize
     from synchro.upcasting import VersionedRecord, upcaster
 
 _WHERE = {
@@ -58,6 +62,7 @@ _WHERE = {
     "NaturalKeyModel": "synchro.managers",
     "NaturalManager": "synchro.managers",
     "VersionedRecord": "synchro.upcasting",
+    "call_synchronize": "synchro.synchronizing",
     "disable_synchro_log": "synchro.pause",
     "export_bundle": "synchro.exporting",
     "import_bundle": "synchro.importing",
@@ -79,6 +84,7 @@ __all__ = [
     "NaturalManager",
     "ScanReport",
     "VersionedRecord",
+    "call_synchronize",
     "disable_synchro_log",
     "export_bundle",
     "import_bundle",

@@ -117,6 +117,20 @@ def _assigned(spec: ModelSpec, given: dict[str, Any]) -> dict[AnyField, Any]:
     return result
 
 
+def _overwritten(operation: Write) -> dict[AnyField, Any]:
+    """As :func:`_assigned`, for a row that is there: with defaults for its skipped fields where it is to have them."""
+    spec = operation.spec
+    assigned = _assigned(spec, operation.values)
+    if operation.wholly:
+        for column in spec.model._meta.concrete_fields:
+            given = column.primary_key or getattr(column, "generated", False)
+            if not given and (column.name in spec.skipped or column.attname in spec.skipped):
+                value = _default(column, spec)
+                if not hasattr(value, "resolve_expression"):  # which a row that is there cannot be given in bulk
+                    assigned[column] = value
+    return assigned
+
+
 def _default(column: AnyField, spec: ModelSpec) -> Any:
     """What a created object has in a field that the record does not give.
 
@@ -188,7 +202,7 @@ def _save_alone(operation: Write, using: str) -> None:
     # Pointing to itself: on a database that numbers rows only when they are inserted, that follows.
     itself = [name for name, value in operation.values.items() if value is slot and slot.text is None]
     follows = replace(operation, created=False, present=frozenset({spec.label})) if itself else None
-    assigned = _assigned(spec, {**operation.values, **dict.fromkeys(itself)})
+    assigned = _overwritten(replace(operation, values={**operation.values, **dict.fromkeys(itself)}))
     instance = None if operation.created else _instance(spec, slot, using)
     if instance is not None and not _savable(instance, using):
         _update([operation], using)
@@ -291,7 +305,8 @@ def _apply_bulk(operations: Sequence[Operation], using: str) -> None:
 
 def _merged(earlier: Write, later: Write) -> Write:
     given = {**earlier.values, **later.values}
-    return replace(later, values=given, created=earlier.created, present=earlier.present)
+    wholly = earlier.wholly or later.wholly
+    return replace(later, values=given, created=earlier.created, present=earlier.present, wholly=wholly)
 
 
 def _carry_out_net(writes: Sequence[Write], removes: Sequence[Remove], using: str) -> None:
@@ -607,7 +622,7 @@ def _update_rows(writes: Sequence[Write], using: str) -> None:
     for spec, of_spec in _by_spec(writes).items():
         groups: dict[tuple[Any, ...], list[tuple[Slot, dict[AnyField, Any]]]] = defaultdict(list)
         for operation in of_spec:
-            assigned = _assigned(spec, operation.values)
+            assigned = _overwritten(operation)
             used = tuple(
                 column for column in assigned if not column.primary_key and column not in spec.model._meta.pk_fields
             )

@@ -25,6 +25,8 @@ class SynchroConfig(AppConfig):
         from synchro import (  # checks register themselves
             capture,
             checks,  # noqa: F401
+            conf,
+            legacy,
             migrating,
             muting,
             registry,
@@ -46,7 +48,9 @@ class SynchroConfig(AppConfig):
         post_migrate.connect(migrating.after_migrate, sender=self, dispatch_uid="synchro-schemas")
         post_migrate.connect(triggers.after_migrate, sender=self, dispatch_uid="synchro-triggers")
         connection_created.connect(muting.connected, dispatch_uid="synchro-muting")
+        post_migrate.connect(legacy.take_over, sender=self, dispatch_uid="synchro-legacy")
         option_changed.connect(synchronizing.last_check_changed, dispatch_uid="synchro-last-check")
         capture.connect()
         # What each app says of older versions of its models.
         autodiscover_modules("upcasters")
+        conf.warn_without_remote()

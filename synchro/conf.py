@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.utils.translation import gettext as _
 
 Policy = Literal["newest", "local", "incoming", "merge", "hold", "fail"]
 POLICIES: tuple[Policy, ...] = ("newest", "local", "incoming", "merge", "hold", "fail")
@@ -52,24 +53,33 @@ def models() -> Sequence[Any]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+def warn_without_remote(stacklevel: int = 2) -> bool:
+    """Whether ``SYNCHRO_REMOTE`` is absent, which is then warned of (``RuntimeWarning``)."""
+    absent = not hasattr(settings, "SYNCHRO_REMOTE")
+    if absent:
+        warnings.warn(
+            _(
+                "SYNCHRO_REMOTE is not set: changes are logged, but there is no database to synchronize to. "
+                "Set it to None to say that this is meant."
+            ),
+            RuntimeWarning,
+            stacklevel=stacklevel + 1,
+        )
+    return absent
+
+
 def remote() -> str | None:
     """The database alias in ``SYNCHRO_REMOTE``, or None when there is no REMOTE.
 
     Warns (``RuntimeWarning``) when the setting is absent; raises ``ImproperlyConfigured`` when it names no database.
     """
-    if not hasattr(settings, "SYNCHRO_REMOTE"):
-        warnings.warn(
-            "SYNCHRO_REMOTE is not set: changes are logged, but there is no database to synchronize to. "
-            "Set it to None to say that this is meant.",
-            RuntimeWarning,
-            stacklevel=2,
-        )
+    if warn_without_remote():
         return None
     alias = _setting("SYNCHRO_REMOTE", None)
     if alias is None:
         return None
     if alias not in connections:
-        message = f"SYNCHRO_REMOTE is {alias!r}, but DATABASES has no such alias."
+        message = _("SYNCHRO_REMOTE is %(alias)r, but DATABASES has no such alias.") % {"alias": alias}
         raise ImproperlyConfigured(message)
     return cast("str", alias)
 

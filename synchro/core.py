@@ -1,4 +1,4 @@
-"""The names that 0.7 had here. New code imports them from ``synchro``."""
+"""The names that 0.6 and 0.7 had here. New code imports them from ``synchro``."""
 
 from __future__ import annotations
 
@@ -6,8 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synchro import DisableSynchroLog, NaturalKeyModel, NaturalManager, disable_synchro_log, reset_synchro
+    from synchro.synchronizing import call_synchronize
 
-__all__ = ["DisableSynchroLog", "NaturalKeyModel", "NaturalManager", "disable_synchro_log", "reset_synchro"]
+__all__ = [
+    "DisableSynchroLog",
+    "NaturalKeyModel",
+    "NaturalManager",
+    "call_synchronize",
+    "disable_synchro_log",
+    "reset_synchro",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -54,12 +54,15 @@ class Decider:
         held: Iterable[tuple[str, str, str]] = (),
         *,
         forced: bool = False,
+        compare: bool = True,
     ) -> None:
         """*policy* is that of the run, *default* counts where neither the run nor the settings name one.
 
         *held* are the objects (root model, text of the primary key) and links that wait for somebody's decision.
-        *forced*: that decision has been made, and is for what is incoming.
+        *forced*: that decision has been made, and is for what is incoming. Without *compare* there is nothing to
+        decide: what comes is taken.
         """
+        self._compare = compare
         self._policy = policy
         self._default = default
         self._forced = forced
@@ -100,7 +103,7 @@ class Decider:
     ) -> Verdict:
         """What is to become of the incoming state *given*; *same*: the row holds it already."""
         here = slot.stamp is not None or spec.label in slot.rows
-        if not here:
+        if not here or not self._compare:
             return Verdict(apply=True)
         local = slot.stamp
         wins = local is None or change.stamp > local or self._forced

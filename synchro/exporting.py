@@ -30,10 +30,10 @@ from changelog_format import (
     open_bundle,
 )
 from changelog_format.dates import format_date, parse_date
-from synchro import changelog, nodes, portable, registry, scanning, schemas, serialize
+from synchro import changelog, moments, nodes, portable, registry, scanning, schemas, serialize
 from synchro.errors import ExportError
 from synchro.folding import folded_records
-from synchro.models import Action, Bundle, ChangeLog, Destination, HeldObject, Node, as_datetime, options
+from synchro.models import Action, Bundle, ChangeLog, Destination, HeldObject, Node, options
 from synchro.options import DEFAULT_LEVEL, MAX_LEVEL
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
 from synchro.seal import seal
@@ -560,7 +560,7 @@ def _record(
             records=report.records,
             sha256=trailer.sha256,
             file=report.file[-255:],
-            created=as_datetime(parse_date(header.created)),
+            created=moments.from_microseconds(parse_date(header.created)),
             handled=timezone.now(),
             header=orjson.dumps(header.to_dict()).decode(),
             report=report.as_dict(),

@@ -17,7 +17,7 @@ from changelog_format import Change, ModelInfo, ObjectRecord
 from changelog_format.dates import format_date
 from synchro import ordering, registry, serialize, upcasting
 from synchro.models import Action, ChangeLog, Node
-from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
+from synchro.portable import PORTABLE_COLUMNS, LogRow, Missing, Translator
 from synchro.versions import Key, Stamp
 
 
@@ -25,6 +25,7 @@ from synchro.versions import Key, Stamp
 class _Folded:
     """One object or link: where it first occurs, what that was made on, and the row of the change that counts."""
 
+    key: Key | None
     first_seq: int
     born: bool
     base: Stamp | None
@@ -46,13 +47,21 @@ def folded_records(
     models: Mapping[str, ModelInfo] | None = None,
     *,
     only: Collection[str] | None = None,
+    direct: bool = False,
 ) -> Iterator[Change | ObjectRecord]:
     """One record for each object and link that changed after *start* up to *end*, each after what it needs.
 
-    *models* are those of the header; *only* the changes of those with these labels.
+    *models* are those of the header; *only* the changes of those with these labels. For *direct* synchronization they
+    come in the order in which they occur, which signal handlers expect, without what was born and died in between, and
+    also after object records of the rows of tracked models that they need and that did not change.
     """
-    folded = {each.row: each for each in _folded(node, start, end, using, only)}
-    translator = Translator(node.ident, using, models)
+    found = _folded(node, start, end, using, only)
+    if direct:
+        found = sorted((each for each in found if not (each.born and each.gone)), key=lambda each: each.first_seq)
+    folded = {each.row: each for each in found}
+    changed = {(each.key.root, each.key.pk_text) for each in folded.values() if each.key and not each.key.link}
+    missing: Missing | None = (lambda spec, text: (spec.root_label, text) not in changed) if direct else None
+    translator = Translator(node.ident, using, models, missing)
     for part in serialize.chunks(list(folded)):
         rows = ChangeLog.objects.using(using).filter(pk__in=part).values_list(*PORTABLE_COLUMNS)
         by_pk = {row[0]: LogRow(*row) for row in rows}
@@ -90,12 +99,12 @@ def _folded(node: Node, start: int, end: int, using: str, only: Collection[str] 
         gone = action in (Action.DELETE, Action.UNLINK)
         # Merges are facts of their own: each is kept.
         named = link if imported else upcasting.current_link(model, version, link)
-        key: object = seq if action == Action.SAME else Key(root, pk_text, named)
-        each = found.get(key)
+        key = None if action == Action.SAME else Key(root, pk_text, named)
+        each = found.get(key or seq)
         if each is None:
             born = base is None and action in (Action.ADD, Action.LINK)
             kind = _MERGE if action == Action.SAME else _LINK if link else _OBJECT
-            found[key] = _Folded(seq, born, base, stamp, pk, gone, model, kind)
+            found[key or seq] = _Folded(key, seq, born, base, stamp, pk, gone, model, kind)
             continue
         if base is None or (each.base is not None and base < each.base):
             each.base = base

@@ -15,13 +15,24 @@ import types
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import models
 from django.db.models.manager import BaseManager
 
 __all__ = ["NaturalKeyModel", "NaturalManager"]
 
 _M_co = TypeVar("_M_co", bound=models.Model, covariant=True)
+
+
+class NotAManagerError(ValidationError, TypeError):
+    """``manager=`` is no manager class. Earlier versions raised ValidationError."""
+
+    def __str__(self) -> str:
+        return str(self.message)
+
+
+class NoFieldsError(TypeError, AssertionError):
+    """A natural key without fields. Earlier versions raised AssertionError."""
 
 
 class _NaturalManagerType(type):
@@ -40,7 +51,7 @@ class _NaturalManagerType(type):
         if cls.fields:
             return cast("Any", _specialize(cls, cls.fields, called_with=((), natural), **natural))(*args, **kwargs)
         if not args:
-            raise TypeError(f"{cls.__name__} needs the fields of the natural key: {cls.__name__}('code', 'day')")
+            raise NoFieldsError(f"{cls.__name__} needs the fields of the natural key: {cls.__name__}('code', 'day')")
         return cast("Any", _specialize(cls, args, called_with=(args, natural), **natural))(**kwargs)
 
 
@@ -60,7 +71,7 @@ def _specialize(
 ) -> type[NaturalManager[Any]]:
     """A subclass of ``called`` and ``manager`` for these fields. TypeError if ``manager`` is no manager class."""
     if not isinstance(manager, type) or not issubclass(manager, BaseManager):
-        raise TypeError(f"manager= must be a subclass of django.db.models.Manager, not {manager!r}")
+        raise NotAManagerError(f"manager= must be a subclass of django.db.models.Manager, not {manager!r}")
     bases: tuple[type, ...] = (called, manager)
     if issubclass(called, manager):
         bases = (called,)

@@ -5,7 +5,6 @@ Dates of changes are whole microseconds since 1970 UTC: the same on every databa
 
 from __future__ import annotations
 
-import datetime as dt
 from typing import ClassVar
 
 from django.db import models
@@ -27,6 +26,7 @@ __all__ = [
     "KnownRange",
     "Node",
     "Reference",
+    "RemoteReference",
     "Schema",
     "SentFile",
     "Touch",
@@ -55,11 +55,6 @@ class Action(models.TextChoices):
     LINK = "link", _("link")
     UNLINK = "unlink", _("unlink")
     SAME = "same", _("merge")
-
-
-def as_datetime(microseconds: int) -> dt.datetime:
-    """The aware datetime (UTC) of a change's date."""
-    return dt.datetime(1970, 1, 1, tzinfo=dt.UTC) + dt.timedelta(microseconds=microseconds)
 
 
 class Node(models.Model):
@@ -225,6 +220,28 @@ class MergedRow(models.Model):
 
     def __str__(self) -> str:
         return f"{self.root} {self.pk_text} = {self.into}"
+
+
+class RemoteReference(models.Model):
+    """Our row ``pk_text`` of ``model`` is the row ``remote_pk_text`` of the database ``remote``.
+
+    Kept here for a REMOTE that has no tables of synchro's to keep its own :class:`Reference` in. ``confirmed``: its row
+    was committed there.
+    """
+
+    remote = models.CharField(max_length=NODE_LENGTH)
+    model = ExactCharField(max_length=LABEL_LENGTH)
+    pk_text = ExactCharField(max_length=PK_LENGTH)
+    remote_pk_text = ExactCharField(max_length=PK_LENGTH)
+    confirmed = models.BooleanField(default=True)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["remote", "model", "pk_text"], name="synchro_remotereference_row")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model} {self.pk_text} = {self.remote} {self.remote_pk_text}"
 
 
 class KnownRange(models.Model):

@@ -16,7 +16,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 
-from synchro import conf
+from synchro import conf, moments
 
 DEFAULT_TOLERANCE_SECONDS = 300
 DEFAULT_LEVEL = 3
@@ -42,7 +42,7 @@ class Written:
 
 
 class UTCDateTimeValue(Written, dbsettings.DateTimeValue):  # type: ignore[misc]  # dbsettings has no types
-    """A date and time kept as ISO 8601 in UTC with its microseconds.
+    """A date and time kept as ISO 8601 in UTC with its microseconds, given as the project has them (``USE_TZ``).
 
     dbsettings' own value drops time zone and microseconds and stores the active locale's format, which another locale
     then reads as another date.
@@ -51,17 +51,15 @@ class UTCDateTimeValue(Written, dbsettings.DateTimeValue):  # type: ignore[misc]
     def to_python(self, value: Any) -> dt.datetime | None:
         if isinstance(value, str):
             value = parse_datetime(value)
-        if isinstance(value, dt.datetime):
-            return value if timezone.is_aware(value) else timezone.make_aware(value)
-        return None
+        return moments.as_project_has_it(value) if isinstance(value, dt.datetime) else None
 
     def get_db_prep_save(self, value: Any, **_kwargs: Any) -> str:
         moment = self.to_python(value)
-        return "" if moment is None else moment.astimezone(dt.UTC).isoformat()
+        return "" if moment is None else moments.aware(moment).astimezone(dt.UTC).isoformat()
 
     def to_editor(self, value: Any) -> str:
         moment = self.to_python(value)
-        return "" if moment is None else timezone.localtime(moment).isoformat(sep=" ")
+        return "" if moment is None else timezone.localtime(moments.aware(moment)).isoformat(sep=" ")
 
 
 class StringValue(Written, dbsettings.StringValue):  # type: ignore[misc]  # dbsettings has no types

@@ -93,7 +93,8 @@ class Write:
     """Create or overwrite an object's row.
 
     ``values``: field name → JSON form, or the slot that a foreign key points to. ``present``: the models of a
-    multi-table family in whose tables the object had a row before.
+    multi-table family in whose tables the object had a row before. ``wholly``: a row that is overwritten gets defaults
+    in its skipped fields, as one that is created.
     """
 
     slot: Slot
@@ -102,6 +103,7 @@ class Write:
     created: bool
     change: Incoming | None
     present: frozenset[str] = frozenset()
+    wholly: bool = False
 
 
 @dataclass(slots=True)

@@ -56,6 +56,22 @@ def plan_link(plan: Plan, outlook: Outlook, decider: Decider, spec: ModelSpec, c
         plan.details.append(("m2m", record.model, record.id))
 
 
+def plan_link_again(plan: Plan, outlook: Outlook, spec: ModelSpec, change: Incoming) -> None:
+    """A link change that was taken before: to be made again if it is still the newest that is known of its link."""
+    record: Any = change.record
+    relation = spec.links.get(record.field)
+    if relation is None:
+        return
+    source = outlook.by_id(spec, record.id)
+    target = outlook.by_id(registry.spec(relation.related_model), record.target.id)
+    if source is None or target is None or not (source.alive and target.alive):
+        return
+    source, target = canonical_ends(relation, source, target)
+    current = outlook.link((source, spec, record.field, target), _link_key(spec, record.field, source, target))
+    if current is not None and current.stamp == change.stamp:
+        plan.operations.append(Link(source, spec, relation, target, record.action == Action.LINK, change))
+
+
 def _end(plan: Plan, outlook: Outlook, spec: ModelSpec, object_id: str, key: list[Any] | None) -> Slot:
     slot = outlook.by_id(spec, object_id)
     if slot is None:

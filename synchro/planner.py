@@ -21,7 +21,7 @@ from synchro.deciding import Decider, stamp
 from synchro.filing import IncomingFiles, file_columns
 from synchro.models import Action
 from synchro.plan import NO_RECORD, HoldError, Incoming, Plan, Remove, VoidError, Write
-from synchro.plan_links import plan_link
+from synchro.plan_links import plan_link, plan_link_again
 from synchro.plan_merges import attach, collisions, plan_same, unite
 from synchro.plan_parents import keep_parents, keep_revived
 from synchro.registry import AnyField, ModelSpec
@@ -44,8 +44,14 @@ class Planner:
         files: IncomingFiles | None = None,
         held: Iterable[tuple[str, str, str]] = (),
         forced: bool = False,
+        compare: bool = True,
+        direct: bool = False,
     ) -> None:
         """Make a planner for one bundle.
+
+        Without *compare* what comes is taken, whatever is here and when it came to be. *direct*: of several objects of
+        one natural key the first is taken (see :class:`~synchro.resolving.Outlook`), and what a record points to is
+        brought back where it was deleted here, for its living copy is at hand.
 
         *lock* is called with the rows that are about to be written, before their versions are read.
 
@@ -56,7 +62,8 @@ class Planner:
         *pending*: take unsealed local changes into account, where sealing them first would be a change (a preview).
         """
         self._own = own_ident
-        self.decider = Decider(policy, default_policy, Histories(own_ident, using), held, forced=forced)
+        histories = Histories(own_ident, using)
+        self.decider = Decider(policy, default_policy, histories, held, forced=forced, compare=compare)
         self._using = using
         self._specs: dict[tuple[str, int], ModelSpec | str] = {}
         self._promised: frozenset[tuple[str, str]] = frozenset()
@@ -64,6 +71,7 @@ class Planner:
         self._pending = pending
         self._files = files or IncomingFiles(using, reading=True, quick=True)
         self._lock = lock
+        self._direct = direct
         self.forget()
 
     def accept(self, plan: Plan) -> None:
@@ -73,7 +81,9 @@ class Planner:
 
     def forget(self) -> None:
         """The plan so far has been carried out: what comes next is planned on the database as it is."""
-        self.outlook = Outlook(self._own, self._using, pending=self._pending, lock=self._lock)
+        self.outlook = Outlook(
+            self._own, self._using, pending=self._pending, lock=self._lock, first_of_many=self._direct
+        )
         self._alike = Alike(self.outlook)
 
     @staticmethod
@@ -154,6 +164,43 @@ class Planner:
         keep_parents(plan, self.outlook)
         keep_unlogged(plan, self._own, self._using)
         return plan
+
+    def plan_again(self, changes: Sequence[Incoming]) -> Plan:
+        """What to write for *changes*, which were all taken before.
+
+        Where one is still the newest that is known of its object or link, and the database holds something else.
+        """
+        plan = Plan()
+        self._load(changes)
+        for change in changes:
+            record = change.record
+            try:
+                spec = self._spec(change)
+                if isinstance(record, Change) and record.field is not None:
+                    plan_link_again(plan, self.outlook, spec, change)
+                elif isinstance(record, Change) and record.action != Action.SAME:
+                    self._plan_object_again(plan, spec, change)
+            except (HoldError, values.UndecodableValueError):
+                continue  # it was held, or is superseded
+        keep_parents(plan, self.outlook)
+        return plan
+
+    def _plan_object_again(self, plan: Plan, spec: ModelSpec, change: Incoming) -> None:
+        record: Any = change.record
+        slot = self.outlook.by_id(spec, record.id)
+        if slot is None or slot.stamp != change.stamp:
+            return
+        if record.action == Action.DELETE:
+            if spec.label in slot.rows:
+                plan.operations.append(Remove(slot, spec, change))
+                plan.counts["deleted"] += 1
+                slot.rows.clear()
+            return
+        given = self._values(plan, spec, record)
+        created = spec.label not in slot.rows
+        if created or slot.state is None or not equal(spec, slot.state, given):
+            self._write(plan, slot, spec, given, change)
+            plan.counts["added" if created else "changed"] += 1
 
     # --- what the records are about -----------------------------------------------------------------------------------
 
@@ -250,12 +297,14 @@ class Planner:
     # --- an object's state --------------------------------------------------------------------------------------------
 
     def _plan_object(self, plan: Plan, spec: ModelSpec, change: Incoming, number: int) -> None:
-        """A row of a model that is not tracked: created where it was never seen, otherwise left alone."""
+        """A row that another record points to: created where it was never seen, otherwise left alone."""
         record = change.record
         if spec.model not in self._needed:
             plan.held_objects[number] = f"nothing that is tracked here points to {spec.label}"
             return
-        if self.outlook.by_id(spec, record.id) is not None:
+        known = self.outlook.by_id(spec, record.id)
+        revived = self._direct and known is not None and not known.alive and registry.is_tracked(spec.model)
+        if known is not None and not revived:
             return
         if not registry.accepts_object(change.stamp.node, spec.model):
             return  # what points to it is not accepted either
@@ -273,7 +322,7 @@ class Planner:
             attach(plan, self.outlook, slot, spec, record.id)
             return
         taken = {column.name for column in registry.object_fields(spec)}
-        slot = self.outlook.create(spec, record.id)
+        slot = known or self.outlook.create(spec, record.id)
         self._name_files(spec, record, slot, given)
         self._write(plan, slot, spec, {name: value for name, value in given.items() if name in taken}, change)
         attach(plan, self.outlook, slot, spec, record.id)
@@ -312,8 +361,9 @@ class Planner:
             plan.details.append(("stale", record.model, record.id))
             return
         created = spec.label not in slot.rows
-        if created or not same:
-            self._write(plan, slot, spec, given, change)
+        wholly = not created and self._is_namesake(spec, change)
+        if created or not same or wholly:
+            self._write(plan, slot, spec, given, change, wholly=wholly)
             plan.counts["added" if created else "changed"] += 1
         else:
             plan.counts["unchanged"] += 1
@@ -331,6 +381,15 @@ class Planner:
                 what = f"{record.model} {record.id}"
                 given[column.name] = self._files.local_name(column, name, ref, mine, what)
 
+    def _is_namesake(self, spec: ModelSpec, change: Incoming) -> bool:
+        """Whether a new object meets a row that only happens to have the same primary key, given by hand.
+
+        As in the original, it takes that row's place; fields that do not travel are reset.
+        """
+        record: Any = change.record
+        new = record.action == Action.ADD and change.base is None and record.key is None
+        return new and bool(spec.skipped) and self.outlook.by_pk_alone(spec, record.id)
+
     def _superseded_by(self, spec: ModelSpec, change: Incoming) -> Slot | None:
         """The object, where a later change of it is here already and wins, so that this one has no effect any more."""
         slot = self.outlook.by_id(spec, change.record.id)
@@ -339,11 +398,20 @@ class Planner:
         same_node = slot.stamp.node == change.stamp.node
         return slot if same_node or self.decider.policy_of(spec, change) == "newest" else None
 
-    def _write(self, plan: Plan, slot: Slot, spec: ModelSpec, given: dict[str, Any], change: Incoming) -> None:
+    def _write(
+        self,
+        plan: Plan,
+        slot: Slot,
+        spec: ModelSpec,
+        given: dict[str, Any],
+        change: Incoming,
+        *,
+        wholly: bool = False,
+    ) -> None:
         created = spec.label not in slot.rows
         if not slot.alive and slot.known:
             plan.revived.append((slot, slot.unborn))
-        plan.operations.append(Write(slot, spec, given, created, change, frozenset(slot.rows)))
+        plan.operations.append(Write(slot, spec, given, created, change, frozenset(slot.rows), wholly))
         slot.rows.update([spec.label, *(parent._meta.label_lower for parent in spec.model._meta.get_parent_list())])
         slot.state = {**(slot.state or {}), **given}
         slot.deleted = False

@@ -8,9 +8,9 @@ state.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import orjson
 from django.core.exceptions import FieldDoesNotExist
@@ -43,6 +43,9 @@ PORTABLE_COLUMNS = (
     "pk", "model", "root", "pk_text", "link", "action", "payload", "imported", "seq", "date", "base",
     "base_node__ident", "resolution", "origin__ident", "origin_seq", "version",
 )  # fmt: skip
+
+
+Missing: TypeAlias = Callable[[ModelSpec, str], bool]
 
 
 class LogRow(NamedTuple):
@@ -99,15 +102,22 @@ class Translator:
     """Turns rows of one node's log into records, by the chunk.
 
     Each says its version where that is not what *models*, those of the header, say. It remembers which object records
-    it
-    has given already.
+    it has given already. *missing* is asked of rows of tracked models that records point to, by spec and text of the
+    primary key: where it says yes, these get object records, too.
     """
 
-    def __init__(self, own_ident: str, using: str, models: Mapping[str, ModelInfo] | None = None) -> None:
+    def __init__(
+        self,
+        own_ident: str,
+        using: str,
+        models: Mapping[str, ModelInfo] | None = None,
+        missing: Missing | None = None,
+    ) -> None:
         self._own = own_ident
         self._using = using
         self._versions = {label: info.version for label, info in (models or {}).items()}
         self._shapes = schemas.Shapes(using)
+        self._missing = missing
         self._emitted: set[_Row] = set()
         self._held_objects: bool | None = None
         self._emitted_held: set[tuple[str, str]] = set()
@@ -133,9 +143,11 @@ class Translator:
                 pointed = (
                     targets.get(_place(shapes[row.pk], name, states[row.pk])) for name in shapes[row.pk].relations
                 )
-                needs[row.pk] = [target for target in pointed if target and not registry.is_tracked(target.spec.model)]
-            elif (end := links.get(row.pk)) is not None and not registry.is_tracked(end.spec.model):
-                needs[row.pk] = [end]
+                needs[row.pk] = [target for target in pointed if target and self._given(target)]
+            elif (end := links.get(row.pk)) is not None:
+                source = shapes[row.pk].spec
+                ends = [end] if source is None else [_Row(source, row.pk_text), end]
+                needs[row.pk] = [each for each in ends if self._given(each)]
         objects = self._object_records({target for of_row in needs.values() for target in of_row})
         held = self._held_needs(relayed)
         for row in rows:
@@ -225,15 +237,21 @@ class Translator:
             if "target" in record:
                 named.append((spec.links.get(record["field"]), record["target"]["id"]))
             for relation, object_id in named:
-                if relation is not None and not registry.is_tracked(relation.related_model):
+                if relation is not None and (self._missing or not registry.is_tracked(relation.related_model)):
                     pointed.append((row.pk, registry.spec(relation.related_model), object_id))
         found: dict[int, list[_Row]] = defaultdict(list)
         for target, ids in references.group((target, object_id) for _, target, object_id in pointed).items():
             texts = references.resolve(target, ids, self._own, self._using)
             for pk, each, object_id in pointed:
-                if each is target and object_id in texts:
+                if each is target and object_id in texts and self._given(_Row(target, texts[object_id])):
                     found[pk].append(_Row(target, texts[object_id]))
         return found
+
+    def _given(self, row: _Row) -> bool:
+        """Whether *row*, to which a record points, gets an object record."""
+        if not registry.is_tracked(row.spec.model):
+            return True
+        return self._missing is not None and self._missing(row.spec, row.pk_text)
 
     def portable_states(
         self, states: Sequence[tuple[ModelSpec, serialize.State]]
@@ -489,17 +507,16 @@ class Translator:
                     for name in row.spec.relations
                     if (target := targets.get(_place(shapes[row.spec], name, state))) and target in names.known
                 ]
-                following.update(target for target in needs[row] if not registry.is_tracked(target.spec.model))
+                following.update(target for target in needs[row] if self._given(target))
             references.add(
                 ((row.spec, single[row].id, row.pk_text) for row in states if not row.spec.borrows_identity),
                 self._using,
             )
             level = following - set(single) - self._emitted
         for row in wanted & set(single):
-            found[row] = [
-                single[each] for each in _in_order(row, needs) if each in single and each not in self._emitted
-            ]
-            self._emitted.update(_in_order(row, needs))
+            ordered = [each for each in _in_order(row, needs) if each in single]
+            found[row] = [single[each] for each in ordered if each not in self._emitted]
+            self._emitted.update(ordered)
         if len(self._emitted) > _EMITTED_LIMIT:  # bounded: giving one again is harmless
             self._emitted.clear()
         return found
@@ -521,7 +538,7 @@ def _in_order(row: _Row, needs: dict[_Row, list[_Row]]) -> list[_Row]:
     entered: set[_Row] = set()
 
     def visit(each: _Row) -> None:
-        if each not in entered and not registry.is_tracked(each.spec.model):
+        if each not in entered:
             entered.add(each)
             for needed in needs.get(each, ()):
                 visit(needed)

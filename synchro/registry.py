@@ -148,7 +148,7 @@ def object_fields(model_spec: ModelSpec) -> tuple[AnyField, ...]:
 
     Of an account only who it is: its password and what it may do are decided where it is used.
     """
-    if issubclass(model_spec.model, AbstractBaseUser):
+    if issubclass(model_spec.model, AbstractBaseUser) and not is_tracked(model_spec.model):
         return tuple(field for field in model_spec.fields if field.name not in _ACCOUNT_FIELDS)
     return model_spec.fields
 
@@ -200,9 +200,22 @@ def _entry_models(entry: Any, setting: str = "SYNCHRO_MODELS") -> Iterator[Model
 
 @lru_cache(maxsize=1)
 def tracked() -> frozenset[ModelClass]:
-    """The tracked concrete models. Raises ``ImproperlyConfigured`` where ``SYNCHRO_MODELS`` makes no sense."""
+    """The tracked concrete models: those that ``SYNCHRO_MODELS`` names, and the through models of their m2m fields.
+
+    Raises ``ImproperlyConfigured`` where ``SYNCHRO_MODELS`` makes no sense.
+    """
     found = {model for entry in conf.models() for model in _entry_models(entry)}
+    # The project's own through models of their m2m fields hold the links, and are objects with values of their own.
+    found |= {_concrete(through(field)) for model in found for field in model._meta.many_to_many if _is_own(field)}
     return frozenset(model for model in found if model._meta.app_label not in ("synchro", "dbsettings"))
+
+
+def _is_own(field: Any) -> bool:
+    """Whether the links of *field* are rows of a model that the project wrote, and that can be written."""
+    if not is_link_field(field):
+        return False
+    options = through(field)._meta
+    return not options.auto_created and options.managed and not options.swapped
 
 
 @lru_cache(maxsize=1)

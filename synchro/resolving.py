@@ -146,11 +146,22 @@ LinkPlace: TypeAlias = tuple[Slot, ModelSpec, str, Slot]
 class Outlook:
     """The objects that the records at hand name, and what is planned for them."""
 
-    def __init__(self, own_ident: str, using: str, *, pending: bool = False, lock: Lock | None = None) -> None:
+    def __init__(
+        self,
+        own_ident: str,
+        using: str,
+        *,
+        pending: bool = False,
+        lock: Lock | None = None,
+        first_of_many: bool = False,
+    ) -> None:
+        """*first_of_many*: with ``allow_many`` the first object matches although it has an id already."""
         self.own = own_ident
         self.using = using
         self._lock = lock
         self._pending = pending
+        self._first_of_many = first_of_many
+        self._by_pk_alone: set[tuple[str, str]] = set()
         self._by_id: dict[tuple[str, str], Slot] = {}
         self._by_pk: dict[tuple[str, str], Slot] = {}
         self._by_key: dict[tuple[str, Any], list[Slot]] = defaultdict(list)
@@ -164,6 +175,10 @@ class Outlook:
         """The object called *object_id*, also one that the plan creates under the same primary key given by hand."""
         found = self._by_id.get((spec.root_label, object_id))
         return found or self._created.get((spec.root_label, references.birth_pk(object_id)))
+
+    def by_pk_alone(self, spec: ModelSpec, object_id: str) -> bool:
+        """Whether *object_id* was found here by nothing but a primary key that somebody gave by hand."""
+        return (spec.root_label, object_id) in self._by_pk_alone
 
     def by_pk(self, spec: ModelSpec, pk_text: str) -> Slot | None:
         return self._by_pk.get((spec.root_label, pk_text))
@@ -184,7 +199,7 @@ class Outlook:
             if slot.alive
             and slot.key == key
             and object_id not in slot.ids
-            and not (many and slot.ids)
+            and not (many and slot.ids and not self._first_of_many)
             and all(references.birth_node(each) != birth for each in slot.ids)
         ]
         return found[0] if len(found) == 1 or (many and found) else None
@@ -300,6 +315,7 @@ class Outlook:
         for object_id, text in guessed.items():
             if slots[text].alive or slots[text].stamp is not None:  # also where it was deleted
                 self.attach(slots[text], object_id)
+                self._by_pk_alone.add((spec.root_label, object_id))
         for key, found in matches.items():
             for slot in (slots[text] for text in found):
                 if slot.key is None:

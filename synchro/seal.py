@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import orjson
 from django.db import transaction
 from django.db.models import Max
+from django.utils.translation import gettext as _
 
 from changelog_format.dates import format_date
 from synchro import (
@@ -86,11 +87,11 @@ def seal_pending(node: Node, using: str) -> int:
     if node.seq != start:
         latest = changelog.now() + tolerance()
         if node.clock > latest:
-            message = (
-                f"The log's clock stands at {format_date(node.clock)}, ahead of this machine's "
-                f"({format_date(changelog.now())}) by more than the tolerance: a change from a clock that is set wrong "
-                "was logged here. Set this machine's clock right, or raise the option clock_tolerance."
-            )
+            message = _(
+                "The log's clock stands at %(clock)s, ahead of this machine's (%(now)s) by more than the tolerance: a "
+                "change from a clock that is set wrong was logged here. Set this machine's clock right, or raise the "
+                "option clock_tolerance."
+            ) % {"clock": format_date(node.clock), "now": format_date(changelog.now())}
             raise ClockError(message)
         node.save(using=using, update_fields=["seq", "clock"])
     return node.seq - start

@@ -1,9 +1,9 @@
 """Synchronizing one database with another that this process reaches: LOCAL to REMOTE, without a file.
 
 The records are those that a bundle would carry, folded to one an object with its newest actual values; they are
-planned and applied by the same code as an import. Both transactions stay open until everything is done; REMOTE commits
-first. A crash between the two commits leaves REMOTE synchronized and LOCAL's position behind: the next run sends the
-same changes again, which REMOTE knows.
+planned and applied by the same code as an import. Both transactions stay open until everything is done. A crash
+between the two commits leaves REMOTE synchronized and LOCAL's position behind: the next run sends the same changes
+again, and recognises what is there already.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from changelog_format import Header, NodeInfo
 from changelog_format.dates import format_date
-from synchro import changelog, conf, exporting, nodes, references, registry, serialize, upcasting
-from synchro.errors import SynchronizeError
+from synchro import changelog, conf, exporting, moments, nodes, references, registry, serialize, upcasting
+from synchro.errors import HeldError, SynchronizeError
 from synchro.folding import folded_records
+from synchro.guest import confirm_references, hand_over, keep_references, load_references, temporary_tables
 from synchro.models import ChangeLog, Destination, Node, options
 from synchro.pause import DisableSynchroLog
 from synchro.reconciling import reconcile
@@ -46,42 +48,113 @@ def synchronize(using: str = DEFAULT_DB_ALIAS, remote: str | None = None) -> Imp
     """
     alias = remote if remote is not None else conf.remote()
     if alias is None:
-        raise SynchronizeError("No REMOTE database specified in settings.", hint="Set SYNCHRO_REMOTE to its alias.")
-    if not changelog.available(alias):
         raise SynchronizeError(
-            f"The database {alias!r} lacks synchro's tables.", hint=f"Run `manage.py migrate --database {alias}`."
+            _("No REMOTE database specified in settings."), hint=_("Set SYNCHRO_REMOTE to its alias.")
+        )
+    if alias == using:
+        raise SynchronizeError(
+            _("The database “%(alias)s” cannot be synchronized with itself.") % {"alias": alias},
+            hint=_("Set SYNCHRO_REMOTE to another alias."),
         )
     # The pause is outermost, so that what handlers do on commit stays out of the log too.
-    with (
-        DisableSynchroLog(),
-        transaction.atomic(using=using, durable=True),
-        transaction.atomic(using=alias, durable=True),
-    ):
-        node = nodes.lock_own(using)
-        seal_pending(node, using)
-        destination = _destination(node, alias, using)
+    with DisableSynchroLog():
+        report = _with_tables(alias, using) if changelog.available(alias) else _without_tables(alias, using)
+    if report is not None:
+        with not_followed():
+            options.last_check = timezone.now()
+    return report
+
+
+def _with_tables(alias: str, using: str) -> ImportReport | None:
+    """REMOTE knows what it has: it is committed first, and what a crash leaves here is sent again."""
+    with transaction.atomic(using=using, durable=True), transaction.atomic(using=alias, durable=True):
+        node, destination = _prepared(alias, using)
         if destination.seq >= node.seq:
             return None
-        if _reconcile(node, destination.seq, using):
-            seal_pending(node, using)
-        header = _header(node, destination, using)
-        report = Taking(
-            header,
-            without_contents(folded_records(node, destination.seq, node.seq, using, header.models)),
-            name=f"Synchronization with {alias}",
-            allow_gap=True,
-            using=alias,
-        ).take()
-        destination.seq, destination.moved = node.seq, timezone.now()
-        destination.save(using=using)
-    with _not_followed():
-        options.last_check = timezone.now()
+        hand_over(node, alias, using)
+        report = _taking(node, destination, alias, using).take()
+        _move(destination, node.seq, using)
     return report
+
+
+def _without_tables(alias: str, using: str) -> ImportReport | None:
+    """REMOTE knows nothing: what it got is remembered here before it is committed, and confirmed afterwards."""
+    # The last that is entered is the first that is committed.
+    with (
+        temporary_tables(alias),
+        transaction.atomic(using=alias, durable=True),
+        transaction.atomic(using=using, durable=True),
+    ):
+        node, destination = _prepared(alias, using)
+        if destination.seq >= node.seq:
+            return None
+        known = load_references(node, alias, using)
+        try:
+            report = _taking(node, destination, alias, using, compare=False).take()
+        except HeldError as error:
+            raise SynchronizeError(
+                str(error),
+                hint=_(
+                    "Both databases are as they were. With synchro's tables in “%(alias)s” (manage.py migrate "
+                    "--database %(alias)s) such changes are held there, and the rest goes in."
+                )
+                % {"alias": alias},
+            ) from error
+        keep_references(node, known, alias, using)
+    with transaction.atomic(using=using, durable=True):
+        nodes.lock_own(using)
+        confirm_references(alias, using)
+        destination = _destination(node, alias, using)  # the log may have been reset meanwhile
+        _move(destination, max(destination.seq, node.seq), using)
+    return report
+
+
+def _prepared(alias: str, using: str) -> tuple[Node, Destination]:
+    """Lock the log, number what is pending, and log the actual values of what is to be sent."""
+    node = nodes.lock_own(using)
+    seal_pending(node, using)
+    destination = _destination(node, alias, using)
+    if destination.seq < node.seq and _reconcile(node, destination.seq, using):
+        seal_pending(node, using)
+    return node, destination
+
+
+def _taking(node: Node, destination: Destination, alias: str, using: str, *, compare: bool = True) -> Taking:
+    header = _header(node, destination, using)
+    return Taking(
+        header,
+        without_contents(folded_records(node, destination.seq, node.seq, using, header.models, direct=True)),
+        name=_("Synchronization with “%(alias)s”") % {"alias": alias},
+        allow_gap=True,
+        direct=True,
+        compare=compare,
+        strict=not compare,  # what cannot be applied can be held only where there are tables to keep it in
+        using=alias,
+    )
+
+
+def _move(destination: Destination, seq: int, using: str) -> None:
+    destination.seq, destination.moved = seq, timezone.now()
+    destination.save(using=using)
+
+
+def outcome(report: ImportReport | None) -> str:
+    """What to say of a synchronization, in the active language."""
+    if report is None:
+        return _("No changes since last synchronization.")
+    return _("Synchronization performed successfully.")
+
+
+def call_synchronize(**_kwargs: Any) -> str:
+    """Synchronize as the management command does, and return what it says. Raises what :func:`synchronize` raises."""
+    return outcome(synchronize())
 
 
 def _destination(node: Node, alias: str, using: str) -> Destination:
     """REMOTE's position: a destination that is called as the database."""
-    found, _ = Destination.objects.using(using).get_or_create(log=node, name=alias, defaults={"seq": node.reset_seq})
+    found, _made = Destination.objects.using(using).get_or_create(
+        log=node, name=alias, defaults={"seq": node.reset_seq}
+    )
     return found
 
 
@@ -117,7 +190,8 @@ def _reconcile(node: Node, start: int, using: str) -> int:
 
 
 @contextmanager
-def _not_followed() -> Iterator[None]:
+def not_followed() -> Iterator[None]:
+    """Set ``options.last_check`` inside this block without moving REMOTE's position."""
     token = _following.set(False)
     try:
         yield
@@ -145,7 +219,7 @@ def move_checkpoint(moment: dt.datetime, remote: str, using: str = DEFAULT_DB_AL
     Positions do not follow the times of capture exactly: what was captured later, but sealed earlier than something
     that was captured until *moment*, is still to be sent.
     """
-    until = round(moment.timestamp() * 1_000_000)
+    until = round(moments.aware(moment).timestamp() * 1_000_000)
     with transaction.atomic(using=using):
         node = nodes.lock_own(using)
         seal_pending(node, using)
@@ -153,5 +227,5 @@ def move_checkpoint(moment: dt.datetime, remote: str, using: str = DEFAULT_DB_AL
         later = ChangeLog.objects.using(using).filter(log=node, captured__gt=until)
         first = later.order_by("seq").values_list("seq", flat=True).first()
         destination.seq = max(node.reset_seq, node.seq if first is None else first - 1)
-        destination.moved = moment
+        destination.moved = moments.as_project_has_it(moment)
         destination.save(using=using)

@@ -14,14 +14,14 @@ from django.utils import timezone
 
 from changelog_format import Change, FilePiece, Header, ObjectRecord
 from changelog_format.dates import format_date, parse_date
-from synchro import apply, changelog, conf, nodes, references, restoring, schemas, serialize, upcasting
+from synchro import apply, changelog, conf, moments, nodes, references, restoring, schemas, serialize, upcasting
 from synchro.checkpoints import Checkpoints
 from synchro.conf import Policy
 from synchro.drift import Difference
 from synchro.errors import ClockError, ConflictError, DanglingError, ForkError, HeldError
 from synchro.filing import IncomingFiles, contents_of
 from synchro.merging import Outcome
-from synchro.models import Bundle, Held, Node, as_datetime, options
+from synchro.models import Bundle, Held, Node, options
 from synchro.plan import ConflictFoundError, HoldError, Incoming, Plan
 from synchro.planner import Planner
 from synchro.recording import Recorder, held_objects
@@ -97,6 +97,10 @@ class Taking:
     itself. With *careful* foreign keys are checked chunk by chunk, so that a record that leaves one pointing nowhere
     can be held; otherwise at the end, which is quicker, with ``DanglingError`` where there is one. *own_changes* are
     those of the bundle that this deployment is said to have made.
+
+    For *direct* synchronization, without a file: what is known here already is written again where the row does not
+    hold it, and of several objects of one natural key (``allow_many``) the first is taken. Without *compare* everything
+    is taken, whatever is here.
     """
 
     def __init__(
@@ -114,6 +118,8 @@ class Taking:
         own_changes: restoring.OwnChanges | None = None,
         differences: Sequence[Difference] = (),
         dry_run: bool = False,
+        direct: bool = False,
+        compare: bool = True,
         using: str,
     ) -> None:
         self._own_changes = own_changes
@@ -128,6 +134,8 @@ class Taking:
         self._strict = strict
         self._allow_gap = allow_gap
         self._careful = careful
+        self._direct = direct
+        self._compare = compare
         self._using = using
         self._versions = {} if header is None else {label: info.version for label, info in header.models.items()}
         self._keys = upcasting.older_keys(self._versions)
@@ -140,6 +148,7 @@ class Taking:
         self._refused: set[tuple[str, int]] = set()
         self._still_held: Sequence[Incoming] = ()
         self.files = IncomingFiles(using, reading=dry_run)
+        self._known: list[Incoming] = []
 
     @property
     def _header(self) -> Header:
@@ -168,6 +177,7 @@ class Taking:
             self._held_before = {(each.stamp.node, each.origin_seq) for each in recorder.held_changes()}
         for batch in self._batches(checkpoints):
             self._take_batch(batch, planner, recorder)
+            self._mend(planner, recorder)
         self._retry_held(planner, recorder)
         self._finish_deferred(recorder)
         self._check_constraints()
@@ -284,6 +294,8 @@ class Taking:
             lock=lock,
             files=self.files,
             held=held_objects(self._using),
+            compare=self._compare,
+            direct=self._direct,
         )
 
     def _lock(self, node: Node, wanted: dict[ModelSpec, set[str]]) -> None:
@@ -335,7 +347,25 @@ class Taking:
         ]
         fresh, known = checkpoints.unknown(incoming)
         self._counts["already_known"] += known
+        if self._direct and known:
+            new = set(map(id, fresh))
+            self._known += [each for each in incoming if id(each) not in new]
         return fresh
+
+    def _mend(self, planner: Planner, recorder: Recorder) -> None:
+        """Write again what was sent again, is the newest that is known of its object, and is not what the row holds.
+
+        The sender's checkpoint was set back: somebody wants it to be as it was. What was logged here since stays.
+        """
+        known, self._known = self._known, []
+        if not known:
+            return
+        plan = planner.plan_again(known)
+        with recorder.restored_on_error(), transaction.atomic(using=self._using):
+            apply.apply_operations(plan.operations, self._using)
+        self._tables |= apply.touched_tables(plan.operations)
+        self._counts.update(plan.counts)
+        planner.forget()
 
     def _take_batch(
         self,
@@ -513,7 +543,7 @@ class Taking:
             records=self._total,
             sha256=self._sha256,
             file=self._name[-255:],
-            created=as_datetime(parse_date(header.created)),
+            created=moments.from_microseconds(parse_date(header.created)),
             handled=timezone.now(),
             header=orjson.dumps(header.to_dict()).decode(),
             report=orjson.loads(orjson.dumps(report.as_dict())),

@@ -16,14 +16,15 @@ from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
 
-from synchro import changelog, conf, nodes
+from synchro import changelog, conf, moments, nodes
 from synchro.errors import SynchroError
 from synchro.models import options
 from synchro.reset import reset_synchro
 from synchro.status import Status, status
-from synchro.synchronizing import synchronize
+from synchro.synchronizing import outcome, synchronize
 
 CAN_SYNCHRONIZE = "synchro.can_synchronize"
 CAN_RESET = "synchro.can_reset_synchro"
@@ -75,10 +76,10 @@ def _act(request: HttpRequest) -> None:
     if "synchro" in request.POST:
         _require(request, CAN_SYNCHRONIZE)
         with _errors_as_messages(request):
-            if synchronize(using=DEFAULT_DB_ALIAS) is None:
-                messages.info(request, _("No changes since last synchronization."))
-            else:
-                messages.success(request, _("Synchronization performed successfully."))
+            report = synchronize(using=DEFAULT_DB_ALIAS)
+            (messages.info if report is None else messages.success)(request, outcome(report))
+            if report is not None and report.held:
+                messages.warning(request, _held(report.held))
     elif "reset" in request.POST:
         _require(request, CAN_RESET)
         if not conf.allow_reset():
@@ -88,6 +89,14 @@ def _act(request: HttpRequest) -> None:
             messages.success(request, _("Synchronization has been reset."))
     else:
         raise BadRequest("Neither 'synchro' nor 'reset' was asked for.")
+
+
+def _held(number: int) -> str:
+    return ngettext(
+        "%(number)d change could not be applied to REMOTE yet and is held there.",
+        "%(number)d changes could not be applied to REMOTE yet and are held there.",
+        number,
+    ) % {"number": number}
 
 
 def _require(request: HttpRequest, permission: str) -> None:
@@ -162,4 +171,4 @@ def _waiting(found: Status, remote: str | None) -> list[tuple[str, int]]:
 
 def _local(moment: dt.datetime | None) -> dt.datetime | None:
     # Templates convert by themselves only with USE_TZ.
-    return timezone.localtime(moment) if moment is not None else None
+    return timezone.localtime(moments.aware(moment)) if moment is not None else None

@@ -14,10 +14,13 @@ PACKAGES = ("changelog_format", "synchro")
 LAYERS = tuple(
     tuple(f"synchro.{name}" for name in row.split())
     for row in (
-        "management management.* admin admin.* views urls status reset apps migrating checks core requests triggers",
+        (
+            "management management.* admin admin.* views urls status reset apps migrating checks core utility settings "
+            "requests triggers"
+        ),
         "splitting pruning",
-        "conflicts exporting importing synchronizing",
-        "taking folding scanning bulk",
+        "conflicts exporting importing legacy synchronizing",
+        "guest taking folding scanning bulk",
         (
             "drift sending_files filing seal touches walking reconciling planner plan_links plan_merges plan_parents "
             "deciding combining unlogged plan merging merging_rows merging_registers apply parking removing recording "
@@ -26,7 +29,7 @@ LAYERS = tuple(
         "capture deletions links changelog references versions pointing serialize nodes schemas relabelling",
         (
             "upcasting naturalkeys managers keyprobe registry generic ordering handlers values pgvalues storable pks "
-            "tables intervals muting logged models dbfields options conf pause signals errors"
+            "tables intervals muting logged models dbfields options conf moments pause signals errors"
         ),
     )
 )

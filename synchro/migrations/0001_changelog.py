@@ -185,6 +185,20 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='RemoteReference',
+            fields=[
+                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
+                ('remote', models.CharField(max_length=64)),
+                ('model', synchro.dbfields.ExactCharField(max_length=120)),
+                ('pk_text', synchro.dbfields.ExactCharField(max_length=200)),
+                ('remote_pk_text', synchro.dbfields.ExactCharField(max_length=200)),
+                ('confirmed', models.BooleanField(default=True)),
+            ],
+            options={
+                'constraints': [models.UniqueConstraint(fields=('remote', 'model', 'pk_text'), name='synchro_remotereference_row')],
+            },
+        ),
+        migrations.CreateModel(
             name='Reference',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),

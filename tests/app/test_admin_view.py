@@ -39,7 +39,7 @@ def _fresh_options():
 
 @pytest.fixture
 def run():
-    with mock.patch("synchro.views.synchronize", return_value=object()) as function:
+    with mock.patch("synchro.views.synchronize", return_value=mock.Mock(held=0)) as function:
         yield function
 
 
@@ -181,6 +181,12 @@ def test_synchronizing_comes_back_with_a_message(run, remote, browser):
     assert told(response) == [("success", "Synchronization performed successfully.")]
     assert '<li class="success">Synchronization performed successfully.</li>' in text(browser.get(PAGE))
     assert "successfully" not in text(browser.get(PAGE))
+
+
+def test_what_remote_could_not_take_is_said(run, remote, browser):
+    run.return_value = mock.Mock(held=2)
+    _, second = told(browser.post(PAGE, {"synchro": "x"}))
+    assert second == ("warning", "2 changes could not be applied to REMOTE yet and are held there.")
 
 
 def test_synchronizing_without_changes_says_so(run, remote, browser):
@@ -366,7 +372,7 @@ def test_it_runs_outside_the_transactions_of_requests(run, remote, browser):
     def look(using):
         seen.update((alias, connections[alias].in_atomic_block) for alias in connections)
         with transaction.atomic(using=using, durable=True):
-            return object()
+            return mock.Mock(held=0)
 
     run.side_effect = look
     for alias in connections:

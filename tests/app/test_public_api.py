@@ -11,8 +11,18 @@ import pytest
 
 import synchro
 import synchro.core
+import synchro.settings
+import synchro.signals
+import synchro.utility
 
-OLD = ["DisableSynchroLog", "NaturalKeyModel", "NaturalManager", "disable_synchro_log", "reset_synchro"]
+OLD = [
+    "DisableSynchroLog",
+    "NaturalKeyModel",
+    "NaturalManager",
+    "call_synchronize",
+    "disable_synchro_log",
+    "reset_synchro",
+]
 
 
 def run(code, **environment):
@@ -87,7 +97,22 @@ def test_the_names_of_the_original_are_in_both_places():
     assert set(OLD) <= set(synchro.__all__)
 
 
-@pytest.mark.parametrize("module", [synchro, synchro.core])
+def test_the_other_places_of_the_original():
+    from synchro import settings, signals, utility
+    from synchro.management.commands import synchronize
+
+    for name in ("NaturalKeyModel", "NaturalManager", "reset_synchro"):
+        assert getattr(utility, name) is getattr(synchro, name)
+    assert utility.natural_manager is synchro.NaturalManager
+    for name in ("DisableSynchroLog", "disable_synchro_log"):
+        assert getattr(signals, name) is getattr(synchro, name)
+    assert synchronize.call_synchronize is synchro.call_synchronize
+    assert (settings.LOCAL, settings.REMOTE, settings.ALLOW_RESET, settings.DEBUG) == ("default", None, True, False)
+    assert "shop.city" in [model._meta.label_lower for model in settings.MODELS]
+    assert "shop.membership" in [model._meta.label_lower for model in settings.INTER_MODELS]
+
+
+@pytest.mark.parametrize("module", [synchro, synchro.core, synchro.utility, synchro.settings, synchro.signals])
 def test_a_name_that_is_not_there(module):
     with pytest.raises(AttributeError, match=f"module '{module.__name__}' has no attribute 'nosuch'"):
         module.nosuch  # noqa: B018  reading is the test

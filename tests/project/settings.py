@@ -75,6 +75,7 @@ INSTALLED_APPS = [
     "tests.project.plain",
     "tests.project.odd",
     "tests.project.zoo",
+    "tests.project.office",
 ]
 if os.environ.get("SYNCHRO_TEST_DB") == "postgres":
     INSTALLED_APPS += ["django.contrib.postgres", "tests.project.pg"]

@@ -7,9 +7,12 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
 
 from synchro.management.commanding import SpokenCommand, add_database, reported
-from synchro.synchronizing import synchronize
+from synchro.synchronizing import call_synchronize, outcome, synchronize
+
+__all__ = ["Command", "call_synchronize"]  # the latter is where 0.5 to 0.7 had it
 
 
 class Command(SpokenCommand):
@@ -19,19 +22,25 @@ class Command(SpokenCommand):
         add_database(parser)
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        with reported(options["database"], interrupted="Interrupted. Both databases are as they were."):
+        with reported(options["database"], interrupted=_("Interrupted. Both databases are as they were.")):
             try:
                 report = synchronize(options["database"])
             except ImproperlyConfigured as error:
                 raise CommandError(str(error)) from error
+        if options["verbosity"] > 0:
+            self.stdout.write(outcome(report))
         if report is None:
-            self.stdout.write("No changes since last synchronization.")
             return
-        self.stdout.write("Synchronization performed successfully.")
         if options["verbosity"] > 1:
             self.stdout.write(
-                f"{report.added} added, {report.changed} changed, {report.deleted} deleted, {report.m2m} m2m links, "
-                f"{report.conflicts} conflicts, {report.stale} older than what REMOTE has"
+                _(
+                    "%(added)d added, %(changed)d changed, %(deleted)d deleted, %(m2m)d m2m links, "
+                    "%(conflicts)d conflicts, %(stale)d older than what REMOTE has"
+                )
+                % report.as_dict()
             )
         for held in report.held_changes:
-            self.stdout.write(self.style.WARNING(f"  held at REMOTE: {held.model} {held.id}: {held.reason}"))
+            text = _("held at REMOTE: %(model)s %(id)s: %(reason)s")
+            self.stdout.write(
+                self.style.WARNING("  " + text % {"model": held.model, "id": held.id, "reason": held.reason})
+            )
