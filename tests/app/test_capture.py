@@ -188,6 +188,7 @@ def test_c2_the_process_dies_between_commit_and_on_commit(tmp_path):
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "tests.project.settings",
         "SYNCHRO_TEST_DB": "sqlite",
+        "SYNCHRO_TEST_PREFIX": "synchro",
         "SYNCHRO_TEST_SQLITE_DIR": str(tmp_path),
         "PYTHONPATH": os.pathsep.join(sys.path),
     }
