@@ -181,9 +181,11 @@ def _through_model(operation: Operation, using: str) -> None:
         if not _removed_tables(operation):  # it comes back: what is left to do is to unlink it
             _remove_rows(operation.spec, [], [operation.slot.text], using)
             return
-        instance = _instance(operation.spec, operation.slot, using)
+        # Where a parent stays, what goes is deleted from its topmost table on, which takes the derived ones along.
+        spec = operation.spec if operation.kept is None else registry.spec(_removed_tables(operation)[-1])
+        instance = _instance(spec, operation.slot, using)
         if instance is not None:
-            if operation.spec.model.delete is models.Model.delete:
+            if spec.model.delete is models.Model.delete:
                 removing.delete([instance], using, keep_parents=operation.kept is not None)
             else:
                 instance.delete(keep_parents=operation.kept is not None)
@@ -354,8 +356,10 @@ def _remove_rows(spec: ModelSpec, models_: Sequence[ModelClass], texts: Sequence
     """Delete the rows of *spec*'s objects *texts* in the tables of *models_*, and their links."""
     pk_values = [pks.from_text(spec.model, text) for text in texts if text is not None]
     if _has_dependants(models_, pk_values, using):
-        instances = [instance for rows in serialize.by_pk(spec, pk_values, using) for instance in rows]
-        removing.delete(instances, using, keep_parents=len(models_) == 1)
+        kept = len(models_) < len(_table_models(spec))
+        top = registry.spec(models_[-1]) if kept else spec  # its derived rows go with it
+        instances = [instance for rows in serialize.by_pk(top, pk_values, using) for instance in rows]
+        removing.delete(instances, using, keep_parents=kept)
         return
     for through, column in _own_link_columns(_table_models(spec)):
         tables.delete_many(through, [column], [[pk] for pk in pk_values], using)

@@ -5,7 +5,7 @@ All of these receivers run inside the transaction of the deletion.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.db import models
@@ -18,6 +18,7 @@ ModelClass = type[models.Model]
 
 _NULLED = "_synchro_nulled"
 _DYING = "_synchro_dying"
+_KEPT = "_synchro_kept"
 
 
 # --- objects ----------------------------------------------------------------------------------------------------------
@@ -38,22 +39,39 @@ def deleted(sender: ModelClass, instance: models.Model, using: str, origin: obje
     """Receiver of ``post_delete``: log the deletion of the object, once."""
     dying = _dying(origin)
     logged = dying.pop(_row(sender, instance, using), False)
+    if not logged:  # otherwise as the child that it was
+        _log_deletion(sender, instance, using, origin, dying)
     if not dying and origin is not None:
         vars(origin).pop(_DYING, None)
-    if logged:  # as the child that it was
-        return
+        for parent, pk in vars(origin).pop(_KEPT, ()):  # now that no row of a child is left
+            changelog.log_objects(spec(parent), [pk], Action.ADD, using)
+            links.log_present(parent, pk, using)
+
+
+def _log_deletion(
+    sender: ModelClass, instance: models.Model, using: str, origin: object, dying: dict[Any, bool]
+) -> None:
     if not registry.is_tracked(sender) or not changelog.logs(using):
         return
     model_spec = spec(sender)
     # The row is gone: what the instance holds is the best that is known of its last state.
     state = serialize.held_state(model_spec, instance)
     changelog.append(changelog.state_entry(model_spec, instance.pk, Action.DELETE, state), using)
-    for parent, link in model_spec.model._meta.parents.items():
+    for parent, pk in dict(_kept_parents(model_spec.model, instance, dying, using)).items():
+        if origin is not None and registry.is_tracked(parent):
+            vars(origin).setdefault(_KEPT, []).append((parent, pk))
+
+
+def _kept_parents(
+    model: ModelClass, instance: models.Model, dying: dict[Any, bool], using: str
+) -> Iterator[tuple[ModelClass, Any]]:
+    """The nearest parents whose rows stay, with their primary keys; the deletion of those between is logged by this."""
+    for parent, link in model._meta.parents.items():
         pk = instance.pk if link is None else getattr(instance, link.attname)
-        kept = not _mark_logged(dying, parent, pk, using)
-        if kept and origin is not None and registry.is_tracked(parent):
-            changelog.log_objects(spec(parent), [pk], Action.ADD, using)
-            links.log_present(parent, pk, using)
+        if _mark_logged(dying, parent, pk, using):
+            yield from _kept_parents(parent, instance, dying, using)
+        else:
+            yield parent, pk
 
 
 def _mark_logged(dying: dict[Any, bool], parent: ModelClass, pk: Any, using: str) -> bool:

@@ -272,3 +272,14 @@ def test_a6_handlers_of_what_a_deletion_takes_with_it(mode, settings):
     assert {kind for kind, *_ in told} == ({"delete"} if mode == "save" else set())
     assert not at(zoo.Locker).exists()
     assert at(zoo.Keeper).get() == other
+
+
+def test_c7_a_parent_two_levels_up_stays():
+    zoo.Dog.objects.create(name="rex", chip="1")
+    carry()
+    zoo.Animal.objects.get().delete(keep_parents=True)
+    creature = zoo.Creature.objects.get()
+    creature.liked_by.add(creature)
+    arrives()
+    assert at(zoo.Creature).get().likes.count() == 1
+    assert not at(zoo.Animal).exists()

@@ -247,6 +247,7 @@ steps = st.tuples(st.sampled_from([*DEEDS, EXPORT]), numbers, numbers, numbers)
 
 @settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(steps, min_size=5, max_size=STEPS), st.sampled_from((1000, 7, 1)), st.booleans())
+@example([("add_creature", 7, 7, 2), ("demote", 6, 7, 4), ("liked", 4, 3, 5)], 1000, False)
 @example([("add_creature", 0, 0, 2), ("like", 0, 1, 0), ("demote", 0, 0, 0)], 1000, False)
 def test_replayed_on_deployments_with_rows_of_their_own_the_bundles_give_the_same_data(script, chunk, handlers):
     replay(script, chunk, handlers=handlers)
