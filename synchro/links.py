@@ -85,10 +85,15 @@ def _log(field: models.ManyToManyField[Any, Any], pairs: Iterable[Pair], action:
     source, target = spec(field.model), spec(field.related_model)
     # An instance may hold the text of a number or UUID; keys of one kind sort alike from either side.
     converted = ((pks.converted(source.model, first), pks.converted(target.model, second)) for first, second in pairs)
-    unique = dict.fromkeys(canonical_pair(field, pair) for pair in converted)
+    # In one order, whatever set they came in: the same changes give the same log.
+    unique = sorted({canonical_pair(field, pair) for pair in converted}, key=_shortest_first)
     changelog.append_many(
         (changelog.link_entry(source, first, field, second, action) for first, second in unique), using
     )
+
+
+def _shortest_first(pair: Pair) -> list[tuple[int, str]]:
+    return [(len(text), text) for text in map(str, pair)]
 
 
 def _present(

@@ -11,7 +11,7 @@ import sys
 import textwrap
 import threading
 import uuid
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from decimal import Decimal
 
 import pytest
@@ -194,7 +194,7 @@ def test_c2_the_process_dies_between_commit_and_on_commit(tmp_path):
     }
     ended = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=env, check=False, capture_output=True)
     assert ended.returncode == 9, ended.stderr
-    with sqlite3.connect(tmp_path / "synchro_default.sqlite3") as database:
+    with closing(sqlite3.connect(tmp_path / "synchro_default.sqlite3")) as database:
         assert database.execute("SELECT COUNT(*) FROM shop_tag").fetchone() == (2,)
         assert database.execute("SELECT COUNT(*) FROM synchro_change").fetchone() == (2,)
     database.close()
@@ -1192,6 +1192,8 @@ def test_rows_point_to_what_is_not_tracked():
 
 @pytest.mark.parametrize("values", [{"data": [0] * 1_000_000}, {"text": "x" * (64 * 1024 * 1024)}])
 def test_what_no_line_of_a_bundle_can_hold_is_refused_when_it_is_saved(values):
+    if "text" in values and connection.vendor == "mysql":
+        pytest.skip("the server itself takes no statement of this length")
     with pytest.raises(UnloggableValueError, match=r"shop\.note 1 cannot be logged: .*line"), transaction.atomic():
         Note.objects.create(pk=1, **values)
     assert not Note.objects.exists()

@@ -8,6 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import textwrap
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -75,7 +76,7 @@ class Pair:
         return ended.stdout.split("\n")[:-1]
 
     def remote(self, sql):
-        with sqlite3.connect(self.folder / "remote") as connection:
+        with closing(sqlite3.connect(self.folder / "remote")) as connection:
             return connection.execute(sql).fetchall()
 
 
