@@ -59,6 +59,7 @@ class Pair:
             **os.environ,
             "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
             "DJANGO_SETTINGS_MODULE": "pair_settings",
+            "SYNCHRO_TEST_DB": "sqlite",  # some apps are there for one database only
             "PAIR_TABLES": str(int(tables)),
             "PAIR_TZ": str(int(use_tz)),
         }
@@ -76,7 +77,7 @@ class Pair:
         return ended.stdout.split("\n")[:-1]
 
     def remote(self, sql):
-        with closing(sqlite3.connect(self.folder / "remote")) as connection:
+        with closing(sqlite3.connect(self.folder / "remote")) as connection, connection:
             return connection.execute(sql).fetchall()
 
 
