@@ -30,12 +30,14 @@ class Outcome:
 
     ``merged``: ids that this node found to be one object. ``deferred``: objects that live here and whose newest change,
     by the merge, is a deletion. ``moved``: root model and text of the row that is gone → the slot that it became.
+    ``tables``: those in which there are foreign keys that may point to what is gone.
     """
 
     merged: list[tuple[Slot, ModelSpec, str, str]] = field(default_factory=list)
     deferred: list[tuple[Slot, ModelSpec, Incoming]] = field(default_factory=list)
     moved: dict[tuple[str, str], Slot] = field(default_factory=dict)
     conflicts: list[FoundConflict] = field(default_factory=list)
+    tables: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)
@@ -129,19 +131,21 @@ class Merger:
             ids = set(explicit.get(text, ())) or {f"{self._own}/{text}"}
             labels = rows.get(text, set())
             halves[text] = _Half(text, ids, labels, current.get(Key(spec.root_label, text)), _derived(spec, labels))
-        by_spec: dict[ModelSpec, list[_Half]] = defaultdict(list)
-        for half in halves.values():
-            if half.rows:
-                by_spec[half.spec].append(half)
-        for of, some in by_spec.items():
-            pks_ = {references.pk_value(of, half.text): half for half in some}
-            for pk, state in serialize.row_states(of, pks_, self._using).items():
-                pks_[pk].state = state
+        self._read_states([half for half in halves.values() if half.rows])
         pairs = []
         for one, other in ((halves[one], halves[other]) for one, other in texts):
             stays = one if fixed or _rank(one) <= _rank(other) else other
             pairs.append(_Pair(stays, other if stays is one else one))
         return pairs
+
+    def _read_states(self, halves: Iterable[_Half]) -> None:
+        by_spec: dict[ModelSpec, list[_Half]] = defaultdict(list)
+        for half in halves:
+            by_spec[half.spec].append(half)
+        for spec, some in by_spec.items():
+            pks_ = {references.pk_value(spec, half.text): half for half in some}
+            for pk, state in serialize.row_states(spec, pks_, self._using).items():
+                pks_[pk].state = state
 
     def _fold_borrowers(self, spec: ModelSpec, pairs: Sequence[_Pair]) -> None:
         """Objects whose primary key is a foreign key to the folded ones are folded with them."""
@@ -157,8 +161,8 @@ class Merger:
 
     def _move_rows(self, pairs: Sequence[_Pair]) -> None:
         """Re-point what points to the rows that go, remove these, and give the others the later states."""
-        removes: list[Remove] = []
-        writes: list[Operation] = []
+        removes: list[Operation] = []
+        later: list[_Pair] = []
         for pair in pairs:
             kept, gone = pair.kept, pair.gone
             if gone.rows - kept.rows and kept.rows:
@@ -166,15 +170,16 @@ class Merger:
             if gone.rows:
                 removes.append(Remove(gone.slot(), gone.spec, None))
             if gone.rows and kept.rows and gone.stamp > kept.stamp and gone.state is not None:
-                writes.append(Write(kept.slot(), gone.spec, gone.state, created=False, change=None))
+                later.append(pair)
         alive = [pair for pair in pairs if pair.gone.rows]
         if not alive:
             return
+        self.outcome.tables |= apply.touched_tables(removes)
         moving = [pair for pair in alive if not pair.kept.rows]  # a profile that goes over to another person
         if moving:
             merging_rows.rename(moving[0].gone.spec, [(p.gone.text, p.kept.text) for p in moving], self._using)
             renamed = {pair.gone.text for pair in moving}
-            removes = [op for op in removes if op.slot.text not in renamed]
+            removes = [op for op in removes if isinstance(op, Remove) and op.slot.text not in renamed]
         by_family: dict[ModelSpec, list[_Pair]] = defaultdict(list)
         for pair in alive:
             if pair.kept.rows:
@@ -184,6 +189,13 @@ class Merger:
                 references.pk_value(spec, pair.gone.text): references.pk_value(spec, pair.kept.text) for pair in of_spec
             }
             merging_rows.repoint(spec, moved, self._fold_clashing, self._using)
+        # Rows that go may point to one another: what they say now is that they point to those that stay.
+        self._read_states([pair.gone for pair in later])
+        writes = [
+            Write(pair.kept.slot(), pair.gone.spec, pair.gone.state, created=False, change=None)
+            for pair in later
+            if pair.gone.state is not None
+        ]
         apply.apply_operations(removes, self._using)
         apply.apply_operations(writes, self._using)
 

@@ -421,7 +421,7 @@ class Taking:
         recorder.describe_conflicts(plan)
         self.files.store(plan.operations)
         apply.apply_operations(plan.operations, self._using)
-        touched = apply.touched_tables(plan.operations)
+        touched = apply.touched_tables(plan.operations).union(*(outcome.tables for outcome in folded))
         self._tables |= touched
         if self._careful or len(batch) == 1:
             self._constraints(touched)

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from synchro.merging import Merger
 from synchro.models import ChangeLog, Conflict, Held, MergedRow, Reference, Version
 from synchro.scanning import scan
 from tests.app.deploy import assert_same, at, carry, queries, records, rolled_back, take, write
@@ -238,6 +239,42 @@ def test_rows_that_may_be_there_once_and_have_no_key_are_folded_too():
     assert at(Club).count() == 1
     assert at(Membership).get().role == "office"
     assert Conflict.objects.using(HQ).filter(model="shop.membership", kind="merge").exists()
+
+
+def twice_a_tree(settings):
+    """The ship has a boss and a clerk twice, and the two others know by now that these are two people, not four."""
+    for using in (HQ, OFFICE):
+        boss = at(Person, using).create(name="boss")
+        at(Person, using).create(name="clerk", boss=boss)
+    for using in (HQ, OFFICE):
+        carry(using, SHIP)
+    assert at(Person, SHIP).count() == 4
+    settings.SYNCHRO_NATURAL_KEYS = {"shop.person": ["name"]}
+    exchange(*BOTH)
+
+
+@pytest.mark.django_db(databases=["default", "hq", "ship"], transaction=True)
+def test_folded_rows_that_point_to_one_another_point_to_those_that_stay(settings):
+    twice_a_tree(settings)
+    carry(HQ, SHIP)
+    assert set(at(Person, SHIP).values_list("name", "boss__name")) == {("boss", None), ("clerk", "boss")}
+    assert_same(OFFICE, HQ, SHIP)
+
+
+@pytest.mark.django_db(databases=["default", "hq", "ship"], transaction=True)
+def test_folds_that_would_leave_a_foreign_key_dangling_are_found_before_the_commit(settings, monkeypatch):
+    twice_a_tree(settings)
+    read = Merger._read_states
+    skipped = []
+
+    def stale(self, halves):
+        skipped.extend(half for half in halves if half.state is not None)
+        read(self, [half for half in halves if half.state is None])
+
+    monkeypatch.setattr(Merger, "_read_states", stale)
+    carry(HQ, SHIP)  # once more, change by change, and then each fold finds what the one before it left
+    assert skipped
+    assert_same(OFFICE, HQ, SHIP)
 
 
 def ident(using):
