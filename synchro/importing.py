@@ -145,7 +145,7 @@ def import_bundles(
     A folder among *sources* stands for the bundles in it. Raises as :func:`import_bundle` does at the first that is not
     taken; those before it stay taken.
     """
-    placed: list[tuple[str, int, int, int, str | Path | BinaryIO]] = []
+    placed: list[tuple[str, int, int, int, bool, str | Path | BinaryIO]] = []
     for number, source in enumerate(_files(sources)):
         if isinstance(source, (str, Path)):
             try:
@@ -154,11 +154,11 @@ def import_bundles(
             except BundleError as error:
                 error.add_note(str(source))
                 raise
-            placed.append((header.node.id, header.start.seq, header.end.seq, number, source))
+            placed.append((header.node.id, header.start.seq, header.end.seq, number, header.only is None, source))
         else:
-            placed.append(("", 0, 0, number, source))
+            placed.append(("", 0, 0, number, True, source))
     reached: dict[str, int] = {}
-    for ident, first, last, _, source in sorted(placed, key=lambda each: each[:4]):
+    for ident, first, last, _, whole, source in sorted(placed, key=lambda each: each[:4]):
         # A preview takes nothing, so the next file would seem to lack the one before it.
         joined = allow_gap or (dry_run and first <= reached.get(ident, -1))
         yield import_bundle(
@@ -171,7 +171,8 @@ def import_bundles(
             notify=notify,
             using=using,
         )
-        reached[ident] = max(last, reached.get(ident, 0))
+        if whole:  # a bundle of some models alone fills no gap
+            reached[ident] = max(last, reached.get(ident, 0))
 
 
 def bundle_files(sources: Sequence[str | Path]) -> Iterator[str | Path]:

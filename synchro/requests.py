@@ -80,14 +80,18 @@ def missing_before(bundles: Iterable[str | Path], using: str = DEFAULT_DB_ALIAS)
         except BundleError as error:
             error.add_note(str(source))
             raise
-        ranges[header.node.id].append((header.start.seq, header.end.seq, header.end.date))
+        # A bundle of some models alone needs what is before it, and fills no gap itself.
+        end, date = (header.end.seq, header.end.date) if header.only is None else (0, None)
+        ranges[header.node.id].append((header.start.seq, end, date))
     own = nodes.own_idents(using)
     found = []
     for ident in sorted(set(ranges) - own):
         reached, date = _taken(ident, using)
-        missing = []
+        missing: list[Missing] = []
         for start, end, end_date in sorted(ranges[ident], key=lambda each: each[:2]):
             if start > reached:
+                if missing and missing[-1].since == reached:
+                    missing.pop()  # more is missing than before that of some models
                 missing.append(Missing(since=reached, until=start, date=date))
             if end > reached:
                 reached, date = end, end_date

@@ -75,6 +75,33 @@ def test_several_holes_are_several_ranges_and_bundles_that_join_on_none(lost):
     assert missing_before([lost[0], lost[1]], using="hq") == []
 
 
+def test_a_bundle_of_some_models_fills_no_gap(tmp_path):
+    tags("a")
+    part = export_bundle(tmp_path, models=["shop.note", "shop.tag"]).file
+    Path(export_bundle(tmp_path).file).unlink()
+    tags("b")
+    files = [part, export_bundle(tmp_path).file]
+    for dry_run in (True, False):
+        with pytest.raises(GapError):
+            list(import_bundles(files, using="hq", dry_run=dry_run))
+    (request,) = missing_before(files, using="hq")
+    assert [(each.since, each.until) for each in request.missing] == [(0, 1)]
+
+
+def test_a_bundle_of_some_models_needs_what_is_before_it(tmp_path):
+    tags("a")
+    export_bundle(tmp_path)
+    tags("b")
+    part = export_bundle(tmp_path, models=["shop.tag"]).file
+    export_bundle(tmp_path)
+    tags("c")
+    last = export_bundle(tmp_path).file
+    (request,) = missing_before([part], using="hq")
+    assert [(each.since, each.until) for each in request.missing] == [(0, 1)]
+    (request,) = missing_before([part, last], using="hq")
+    assert [(each.since, each.until) for each in request.missing] == [(0, 2)]
+
+
 def test_a_request_for_everything_since(lost, tmp_path):
     request = everything_since("office", using="hq")
     assert request.missing == everything_since(ident(), using="hq").missing
