@@ -61,6 +61,14 @@ def own_idents(using: str) -> frozenset[str]:
     return frozenset(Node.objects.using(using).filter(own=True).values_list("ident", flat=True))
 
 
+def date_at(node: Node, seq: int, using: str) -> int | None:
+    """The date of position *seq* of the log of *node*; known after a reset or pruning up to there as well."""
+    date = ChangeLog.objects.using(using).filter(log=node, seq=seq).values_list("date", flat=True).first()
+    if date is None:
+        date = {node.pruned_seq: node.pruned_date, node.reset_seq: node.reset_date}.get(seq)
+    return date
+
+
 def take_new_id(old: Node, using: str) -> Node:
     """Go on under a new id: the database is a copy, and its old id lives on elsewhere.
 
@@ -72,7 +80,7 @@ def take_new_id(old: Node, using: str) -> Node:
     KnownRange.objects.using(using).filter(origin=old).delete()
     if old.seq:
         KnownRange.objects.using(using).create(origin=old, first=1, last=old.seq)
-    last = ChangeLog.objects.using(using).filter(log=old, seq=old.seq).values_list("date", flat=True).first()
+    last = date_at(old, old.seq, using)
     old.own, old.current, old.taken_seq, old.taken_date = False, None, old.seq, last
     old.save(using=using)
     # What others have is of the old log.

@@ -109,7 +109,7 @@ def go_on(old: Node, found: Parting, using: str) -> Node:
     """
     name = conf.node_name(using)
     resend = _unsent(old, found.common, using)
-    common_date = _date_at(old, found.common, using)
+    common_date = nodes.date_at(old, found.common, using)
     old.own, old.current, old.taken_seq, old.taken_date = False, None, found.common, common_date
     old.save(using=using)
     Node.objects.using(using).update(acked_seq=0)  # what others have is of the old log
@@ -134,13 +134,6 @@ def _unsent(old: Node, common: int, using: str) -> int:
     """The position up to which every destination of *old* has got its log."""
     exported = Destination.objects.using(using).filter(log=old).values_list("seq", flat=True)
     return max(min([*exported, common], default=0) if exported else 0, old.reset_seq, old.pruned_seq)
-
-
-def _date_at(node: Node, seq: int, using: str) -> int | None:
-    date = ChangeLog.objects.using(using).filter(log=node, seq=seq).values_list("date", flat=True).first()
-    if date is None:
-        date = {node.pruned_seq: node.pruned_date, node.reset_seq: node.reset_date}.get(seq)
-    return date
 
 
 def _rename_forked(old: Node, new: Node, common: int, using: str) -> None:

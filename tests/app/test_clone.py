@@ -3,8 +3,9 @@
 import pytest
 from django.test import override_settings
 
-from synchro import DisableSynchroLog
+from synchro import DisableSynchroLog, reset_synchro
 from synchro.models import Node, Reference
+from synchro.requests import missing_before, read_request, write_request
 from synchro.seal import seal
 from tests.app.deploy import carry, queries, records, rolled_back, take, write
 from tests.project.plain.models import Color
@@ -98,6 +99,24 @@ def test_others_have_nothing_of_the_new_log():
     with override_settings(SYNCHRO_NODE="copy"):
         seal("default")
     assert set(Node.objects.values_list("acked_seq", flat=True)) == {0}
+
+
+def test_a_copy_made_after_a_reset_knows_the_date_of_what_it_has_of_the_original(tmp_path):
+    Person.objects.create(name="p")
+    carry()
+    reset_synchro("default")
+    old = Node.objects.get(current=True)
+    with rolled_back("default"):
+        Person.objects.create(name="of the original")
+        write(to="copy")
+        Person.objects.create(name="more of the original")
+        (tmp_path / "second.jsonl.zst").write_bytes(write(to="copy")[0])
+    with override_settings(SYNCHRO_NODE="copy"):
+        write(to="x")
+        assert Node.objects.get(ident=old.ident).taken_date == old.reset_date
+        (request,) = missing_before([tmp_path / "second.jsonl.zst"])
+        path = write_request(request, tmp_path)
+        assert read_request(path) == request
 
 
 def test_the_number_of_queries_does_not_grow_with_the_rows():
