@@ -141,6 +141,9 @@ def _move_log(
             found = entries.filter(root=own.label, link__in=wanted).values_list("pk", "link")
             renamed = [(wanted[link], pk) for pk, link in found]
             tables.update_many(ChangeLog, tables.columns(ChangeLog, "link"), [ChangeLog._meta.pk], renamed, using)
+            keys = tables.columns(Conflict, "model", "link")
+            rows = [(now, own.label, former) for former, now in wanted.items()]
+            tables.update_many(Conflict, keys[1:], keys, rows, using)
 
 
 def _links(changed: Mapping[Key, Current], using: str) -> Iterator[Link]:

@@ -7,10 +7,10 @@ but for the model by which an object's history is found.
 
 from __future__ import annotations
 
-from django.db.models import OuterRef, Subquery
+from django.db.models import Exists, Model, OuterRef, Subquery
 
 from synchro import serialize, tables, upcasting
-from synchro.models import ChangeLog, Conflict, Reference, Version
+from synchro.models import ChangeLog, Conflict, MergedRow, Reference, RemoteReference, Version
 
 
 def follow_renames(using: str) -> None:
@@ -39,6 +39,17 @@ def _follow_move(former: str, present: str, using: str) -> None:
         pairs = both.filter(twin__isnull=False).values_list("pk", "twin", "date", "twin_date")
         _delete(Version, [pk if date < other else twin_ for pk, twin_, date, other in pairs], using)
         rows.update(root=present)
+    merged = MergedRow.objects.using(using).filter(root=former)
+    if merged.exists():
+        kept = MergedRow.objects.using(using).filter(root=present, pk_text=OuterRef("pk_text"))
+        _delete(MergedRow, list(merged.filter(Exists(kept)).values_list("pk", flat=True)), using)
+        merged.update(root=present)
+    remote = RemoteReference.objects.using(using).filter(model=former)
+    if remote.exists():
+        same = {"remote": OuterRef("remote"), "pk_text": OuterRef("pk_text")}
+        twins = RemoteReference.objects.using(using).filter(model=present, **same)
+        _delete(RemoteReference, list(remote.filter(Exists(twins)).values_list("pk", flat=True)), using)
+        remote.update(model=present)
     conflicts = Conflict.objects.using(using).filter(model=former)
     if conflicts.exists():
         conflicts.update(model=present)
@@ -48,11 +59,15 @@ def _follow_move(former: str, present: str, using: str) -> None:
 
 
 def _follow_link(label: str, former: str, present: str, using: str) -> None:
-    rows = Version.objects.using(using).filter(root=label, link__startswith=f"{former}:")
-    renamed = [(f"{present}:{link.partition(':')[2]}", pk) for pk, link in rows.values_list("pk", "link")]
-    tables.update_many(Version, tables.columns(Version, "link"), [Version._meta.pk], renamed, using)
+    named = {"link__startswith": f"{former}:"}
+    for model, rows in (
+        (Version, Version.objects.using(using).filter(root=label, **named)),
+        (Conflict, Conflict.objects.using(using).filter(model=label, **named)),
+    ):
+        renamed = [(f"{present}:{link.partition(':')[2]}", pk) for pk, link in rows.values_list("pk", "link")]
+        tables.update_many(model, tables.columns(model, "link"), [model._meta.pk], renamed, using)
 
 
-def _delete(model: type[Reference | Version], pks: list[int], using: str) -> None:
+def _delete(model: type[Model], pks: list[int], using: str) -> None:
     for part in serialize.chunks(pks):
         model._default_manager.using(using).filter(pk__in=part).delete()

@@ -277,6 +277,26 @@ def test_folds_that_would_leave_a_foreign_key_dangling_are_found_before_the_comm
     assert_same(OFFICE, HQ, SHIP)
 
 
+def test_a_held_link_goes_over_to_the_target_that_stays():
+    Tag.objects.create(name="x")
+    person = Person.objects.create(name="p")
+    person.tags.add(Tag.objects.get())
+    exchange(*BOTH)
+    at(Tag, HQ).create(name="y")
+    theirs = at(Person, HQ).get()
+    theirs.tags.remove(at(Tag, HQ).get(name="x"))
+    theirs.tags.add(at(Tag, HQ).get(name="x"))
+    person.tags.clear()
+    carry(OFFICE, HQ, on_conflict="hold")
+    before = {str(pk) for pk in at(Tag, HQ).values_list("pk", flat=True)}
+    waiting = Conflict.objects.using(HQ).get(held=True)
+    assert waiting.link.partition(":")[2] in before
+    renamed(Tag, OFFICE, "name", "y", name="x")
+    carry(OFFICE, HQ)
+    waiting.refresh_from_db(using=HQ)
+    assert waiting.link == f"tags:{at(Tag, HQ).get().pk}"
+
+
 def ident(using):
     from synchro.models import Node
 

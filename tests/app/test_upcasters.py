@@ -8,11 +8,12 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import call_command
+from django.utils import timezone
 
 from changelog_format import Change, ObjectRecord
 from synchro import capture, registry, retry_held, upcaster, upcasting
 from synchro.errors import HeldError
-from synchro.models import ChangeLog, Held, HeldObject, Reference, Schema, Version
+from synchro.models import ChangeLog, Conflict, Held, HeldObject, MergedRow, Reference, RemoteReference, Schema, Version
 from synchro.relabelling import follow_renames
 from tests.app.deploy import assert_same, at, brought, carry, forged, lines, records, take, unchanged, write
 from tests.project.plain.models import Color
@@ -495,6 +496,39 @@ def test_what_is_known_twice_is_known_once_after_a_rename(versions):
     follow_renames("default")
     assert Version.objects.get().date == newest.date
     assert Reference.objects.get().model == "shop.country"
+
+
+def held_link(model, link):
+    return Conflict.objects.create(
+        model=model, object_id="a-00000000/1", pk_text="1", kind="link", local="{}", incoming="{}", winner="held",
+        policy="hold", created=timezone.now(), link=link, held=True,
+    )  # fmt: skip
+
+
+def test_merges_rows_of_a_remote_and_conflicts_follow_a_rename(versions):
+    one, other = held_link("geo.human", "marks:7"), held_link("shop.tag", "marks:7")
+    MergedRow.objects.create(root="geo.human", pk_text="1", into="2")
+    MergedRow.objects.create(root="geo.human", pk_text="3", into="4")
+    MergedRow.objects.create(root="shop.person", pk_text="3", into="4")
+    RemoteReference.objects.create(remote="r", model="geo.human", pk_text="1", remote_pk_text="7")
+    RemoteReference.objects.create(remote="r", model="geo.human", pk_text="2", remote_pk_text="8")
+    RemoteReference.objects.create(remote="r", model="shop.person", pk_text="2", remote_pk_text="9")
+    RemoteReference.objects.create(remote="s", model="geo.human", pk_text="2", remote_pk_text="6")
+    versions(Person=3)
+    upcaster("geo.human", from_version=1, moved_to="shop.person")
+    upcaster("shop.person", from_version=2, renamed={"marks": "tags"})
+    follow_renames("default")
+    assert sorted(MergedRow.objects.values_list("root", "pk_text", "into")) == [
+        ("shop.person", "1", "2"),
+        ("shop.person", "3", "4"),
+    ]
+    assert sorted(RemoteReference.objects.values_list("remote", "model", "pk_text", "remote_pk_text")) == [
+        ("r", "shop.person", "1", "7"),
+        ("r", "shop.person", "2", "9"),
+        ("s", "shop.person", "2", "6"),
+    ]
+    found = dict(Conflict.objects.values_list("pk", "model")), dict(Conflict.objects.values_list("pk", "link"))
+    assert found == ({one.pk: "shop.person", other.pk: "shop.tag"}, {one.pk: "tags:7", other.pk: "marks:7"})
 
 
 def test_schemas_are_noted_when_changes_are_numbered():
