@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, transaction
 from django.db.models import F
 
-from synchro import conf, references
-from synchro.models import ChangeLog, KnownRange, Node
+from synchro import conf, references, serialize, tables
+from synchro.models import ChangeLog, Destination, KnownRange, Node
 
 
 def new_ident(name: str) -> str:
@@ -74,9 +74,14 @@ def take_new_id(old: Node, using: str) -> Node:
 
     What was logged under the old id is known from now on as that node's; objects that were born under it keep their ids
     by explicit references, and those that were added since it was copied get ids of the new node.
-    Its own log starts at 1.
+
+    Its own log starts at 1, with what some destination has not got yet: where nothing was copied and the deployment got
+    another name, nobody else would send that. These changes stay the old node's, so whoever has them from the original
+    knows them, and the other way round.
     """
     name = conf.node_name(using)
+    resend = unsent(old, old.seq, using)
+    behind = list(old.destinations.using(using).filter(seq__lt=old.seq).values_list("name", flat=True))
     KnownRange.objects.using(using).filter(origin=old).delete()
     if old.seq:
         KnownRange.objects.using(using).create(origin=old, first=1, last=old.seq)
@@ -88,7 +93,28 @@ def take_new_id(old: Node, using: str) -> Node:
     new = Node.objects.using(using).create(ident=new_ident(name), name=name, own=True, current=True, clock=old.clock)
     references.pin_newborn(new, using)
     references.pin_births(old.ident, using)
+    move_log(old, new, resend, using)
+    Destination.objects.using(using).bulk_create(Destination(log=new, name=each) for each in behind)
+    new.save(using=using)
     return new
+
+
+def unsent(old: Node, common: int, using: str) -> int:
+    """The position, *common* at most, up to which every destination of *old* has got its log."""
+    exported = Destination.objects.using(using).filter(log=old).values_list("seq", flat=True)
+    return max(min([*exported, common], default=0) if exported else 0, old.reset_seq, old.pruned_seq)
+
+
+def move_log(old: Node, new: Node, after: int, using: str) -> None:
+    """Put what *old* has after position *after*, in its order, at the end of *new*'s log. The caller saves *new*."""
+    columns = tables.columns(ChangeLog, "log", "seq", "origin", "origin_seq")
+    rows = ChangeLog.objects.using(using).filter(log=old, seq__gt=after).order_by("seq")
+    while part := list(rows.values_list("pk", "origin", "origin_seq")[: serialize.CHUNK]):
+        moved = []
+        for pk, origin, origin_seq in part:
+            new.seq += 1
+            moved.append((new.pk, new.seq, origin, new.seq if origin == new.pk else origin_seq, pk))
+        tables.update_many(ChangeLog, columns, [ChangeLog._meta.pk], moved, using)
 
 
 def numbers(using: str) -> dict[str, int]:

@@ -16,7 +16,7 @@ from django.db.models import F, Max
 
 from changelog_format import Change, Header, ObjectRecord
 from changelog_format.dates import parse_date
-from synchro import conf, nodes, references, serialize, tables
+from synchro import conf, nodes, references, serialize
 from synchro.models import ChangeLog, Destination, KnownRange, Node, Version
 
 
@@ -108,7 +108,7 @@ def go_on(old: Node, found: Parting, using: str) -> Node:
     got yet, so that nothing that only this database holds stays behind.
     """
     name = conf.node_name(using)
-    resend = _unsent(old, found.common, using)
+    resend = nodes.unsent(old, found.common, using)
     common_date = nodes.date_at(old, found.common, using)
     old.own, old.current, old.taken_seq, old.taken_date = False, None, found.common, common_date
     old.save(using=using)
@@ -122,18 +122,12 @@ def go_on(old: Node, found: Parting, using: str) -> Node:
     KnownRange.objects.using(using).filter(origin=old).delete()
     if found.common:
         KnownRange.objects.using(using).create(origin=old, first=1, last=found.common)
-    _move(old, new, resend, using)
+    nodes.move_log(old, new, resend, using)
     Destination.objects.using(using).bulk_create(
         Destination(log=new, name=each) for each in old.destinations.using(using).values_list("name", flat=True)
     )
     new.save(using=using)
     return new
-
-
-def _unsent(old: Node, common: int, using: str) -> int:
-    """The position up to which every destination of *old* has got its log."""
-    exported = Destination.objects.using(using).filter(log=old).values_list("seq", flat=True)
-    return max(min([*exported, common], default=0) if exported else 0, old.reset_seq, old.pruned_seq)
 
 
 def _rename_forked(old: Node, new: Node, common: int, using: str) -> None:
@@ -145,17 +139,5 @@ def _rename_forked(old: Node, new: Node, common: int, using: str) -> None:
     # One node's dates increase with its positions, so this finds just the versions of these changes.
     Version.objects.using(using).filter(node=old, date__gte=first).update(node=new)
     ChangeLog.objects.using(using).filter(base_node=old, base__gte=first).update(base_node=new)
-    # Negative for now: they get their positions in _move.
+    # Negative for now: they get their positions in move_log.
     forked.update(origin=new, origin_seq=-F("origin_seq"))
-
-
-def _move(old: Node, new: Node, after: int, using: str) -> None:
-    """Put what *old* has after position *after*, in its order, at the beginning of *new*'s log."""
-    columns = tables.columns(ChangeLog, "log", "seq", "origin", "origin_seq")
-    rows = ChangeLog.objects.using(using).filter(log=old, seq__gt=after).order_by("seq")
-    while part := list(rows.values_list("pk", "origin", "origin_seq")[: serialize.CHUNK]):
-        moved = []
-        for pk, origin, origin_seq in part:
-            new.seq += 1
-            moved.append((new.pk, new.seq, origin, new.seq if origin == new.pk else origin_seq, pk))
-        tables.update_many(ChangeLog, columns, [ChangeLog._meta.pk], moved, using)

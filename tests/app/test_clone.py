@@ -119,6 +119,34 @@ def test_a_copy_made_after_a_reset_knows_the_date_of_what_it_has_of_the_original
         assert read_request(path) == request
 
 
+def test_what_was_sealed_and_not_sent_goes_on_under_another_name():
+    Person.objects.create(name="sent")
+    carry()
+    Person.objects.create(name="sealed")
+    write(to="archive")
+    with override_settings(SYNCHRO_NODE="renamed"):
+        Person.objects.create(name="later")
+        carry()
+        assert list(Node.objects.get(current=True).destinations.values_list("name", "seq")) == [("hq", 2)]
+    assert sorted(Person.objects.using("hq").values_list("name", flat=True)) == ["later", "sealed", "sent"]
+
+
+@pytest.mark.parametrize("first", ["original", "copy"])
+def test_what_the_original_and_the_copy_both_send_is_taken_once(first):
+    Person.objects.create(name="sent")
+    carry()
+    Person.objects.create(name="sealed")
+    seal("default")
+    with rolled_back("default"):
+        of_original, _ = write(to="hq")
+    with override_settings(SYNCHRO_NODE="copy"):
+        of_copy, _ = write(to="hq")
+    both = [of_original, of_copy] if first == "original" else [of_copy, of_original]
+    reports = [take(data) for data in both]
+    assert [(each.added, each.already_known, each.conflicts) for each in reports] == [(1, 0, 0), (0, 1, 0)]
+    assert sorted(Person.objects.using("hq").values_list("name", flat=True)) == ["sealed", "sent"]
+
+
 def test_the_number_of_queries_does_not_grow_with_the_rows():
     counted = []
     Tag.objects.create(name="t")
