@@ -17,6 +17,7 @@ from django.utils import timezone
 from changelog_format import Change
 from synchro import apply, nodes, registry, tables, values, versions
 from synchro.errors import ResolveError
+from synchro.filing import IncomingFiles, awaited, contents_of
 from synchro.models import ChangeLog, Conflict, Node, Version
 from synchro.pause import DisableSynchroLog
 from synchro.plan import Incoming, Link, Plan, Write
@@ -130,30 +131,40 @@ def _info(row: Conflict) -> ConflictInfo:
 def _resolve(
     number: int, how: str, by: str, using: str, names: Sequence[str] = (), given: Mapping[str, Any] | None = None
 ) -> ConflictInfo:
-    with DisableSynchroLog(), transaction.atomic(using=using, durable=True):
-        node = nodes.lock_own(using)
-        seal_pending(node, using)
-        row = _row(number, using)
-        if not row.held:
-            ended = f"by {row.resolved_by or 'somebody'} ({row.resolution})" if row.resolved else f"({row.policy})"
-            raise ResolveError(f"Conflict {number} does not wait for a decision: it was decided {ended}.")
-        _Resolving(row, node, using).resolve(how, names, given or {})
-        Conflict.objects.using(using).filter(held=True, model=row.model, pk_text=row.pk_text, link=row.link).update(
-            held=False, resolution=how, resolved_by=by[:150], resolved=timezone.now()
-        )
-        return _info(_row(number, using))
+    files = IncomingFiles(using)
+    try:
+        with DisableSynchroLog(), transaction.atomic(using=using, durable=True):
+            node = nodes.lock_own(using)
+            seal_pending(node, using)
+            row = _row(number, using)
+            if not row.held:
+                ended = f"by {row.resolved_by or 'somebody'} ({row.resolution})" if row.resolved else f"({row.policy})"
+                raise ResolveError(f"Conflict {number} does not wait for a decision: it was decided {ended}.")
+            _Resolving(row, node, files, using).resolve(how, names, given or {})
+            Conflict.objects.using(using).filter(held=True, model=row.model, pk_text=row.pk_text, link=row.link).update(
+                held=False, resolution=how, resolved_by=by[:150], resolved=timezone.now()
+            )
+            held = Recorder(node, using).held_changes()
+            files.settle([*(contents_of(each.arrived) for each in held), *awaited(using)])
+            return _info(_row(number, using))
+    except BaseException:
+        files.undo()
+        raise
+    finally:
+        files.close()
 
 
 class _Resolving:
     """One decision being carried out, in the caller's transaction."""
 
-    def __init__(self, row: Conflict, node: Node, using: str) -> None:
+    def __init__(self, row: Conflict, node: Node, files: IncomingFiles, using: str) -> None:
         model = registry.by_label(row.model)
         if model is None:
             raise ResolveError(f"{row.model} is not installed here.")
         self._row = row
         self._spec = registry.spec(model)
         self._node = node
+        self._files = files
         self._using = using
 
     def resolve(self, how: str, names: Sequence[str], given: Mapping[str, Any]) -> None:
@@ -167,7 +178,9 @@ class _Resolving:
                 self._restrict(plan, names, given)
             recorder.retry(change, self._row.change_id or 0)
             recorder.describe_conflicts(plan)
+            self._files.store(plan.operations)
             apply.apply_operations(plan.operations, self._using)
+            self._files.accept(plan.operations)
             recorder.record(plan, [change])
             if plan.revived:
                 apply.apply_operations(recorder.links_of_revived(plan), self._using)
@@ -186,7 +199,7 @@ class _Resolving:
         return Incoming.of(record, self._node.ident, logged.version)
 
     def _plan(self, change: Incoming) -> Plan:
-        planner = Planner(self._node.ident, "incoming", "incoming", self._using, forced=True)
+        planner = Planner(self._node.ident, "incoming", "incoming", self._using, files=self._files, forced=True)
         plan = planner.plan([change])
         if plan.held or plan.folds:
             reason = next(iter(plan.held.values()), "it is about two rows that are one object")

@@ -17,14 +17,16 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+import orjson
 from django.core.exceptions import SuspiciousOperation
 from django.core.files.base import File
 from django.core.files.storage import Storage, default_storage
 from django.db import models, transaction
 
-from changelog_format import FilePiece, FileRef
+from changelog_format import Change, FilePiece, FileRef
+from synchro import serialize
 from synchro.errors import ImportRefusedError
-from synchro.models import HeldFile
+from synchro.models import ChangeLog, Conflict, HeldFile
 from synchro.plan import Operation, Write
 from synchro.registry import AnyField, ModelSpec
 from synchro.values import UndecodableValueError
@@ -302,3 +304,11 @@ def contents_of(record: Any) -> Mapping[str, FileRef] | None:
     """What a record says of the contents of its files."""
     files: Mapping[str, FileRef] | None = getattr(record, "files", None)
     return files
+
+
+def awaited(using: str) -> list[Mapping[str, FileRef] | None]:
+    """The contents that the incoming versions of conflicts which wait for a decision name."""
+    waiting = Conflict.objects.using(using).filter(held=True, link="", change_id__isnull=False)
+    rows = ChangeLog.objects.using(using).filter(pk__in=waiting.values("change_id"))
+    payloads = rows.values_list("payload", flat=True).iterator(chunk_size=serialize.CHUNK)
+    return [contents_of(Change.from_dict({**orjson.loads(payload), "seq": 1})) for payload in payloads]

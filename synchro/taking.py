@@ -19,7 +19,7 @@ from synchro.checkpoints import Checkpoints
 from synchro.conf import Policy
 from synchro.drift import Difference
 from synchro.errors import ClockError, ConflictError, DanglingError, ForkError, HeldError
-from synchro.filing import IncomingFiles, contents_of
+from synchro.filing import IncomingFiles, awaited, contents_of
 from synchro.merging import Outcome
 from synchro.models import Bundle, Held, Node, options
 from synchro.plan import ConflictFoundError, HoldError, Incoming, Plan
@@ -181,7 +181,7 @@ class Taking:
         self._retry_held(planner, recorder)
         self._finish_deferred(recorder)
         self._check_constraints()
-        self.files.settle([contents_of(each.arrived) for each in self._still_held])
+        self._settle_files()
         if self._strict and self._held_anew:
             raise HeldError(self._held_text(), hint="Without --strict they are held, and the rest goes in.")
         self._check_files()
@@ -227,7 +227,7 @@ class Taking:
         self._retry_held(self._planner(node, lock=lambda wanted: self._lock(node, wanted)), recorder)
         self._finish_deferred(recorder)
         self._check_constraints()
-        self.files.settle([contents_of(each.arrived) for each in self._still_held])
+        self._settle_files()
         node.save(using=self._using, update_fields=["seq", "clock"])
         return self._retried(node, held=self._held_here(), dry_run=False)
 
@@ -404,6 +404,9 @@ class Taking:
         self.files.accept(plan.operations)
         for number in plan.held:
             self.files.keep(contents_of(batch[number].arrived))
+        for found in plan.conflicts:
+            if found.winner == "held":
+                self.files.keep(contents_of(found.change.arrived))
         planner.accept(plan)
 
     def _carry_out(
@@ -469,6 +472,10 @@ class Taking:
                 self._tables |= apply.touched_tables([removal.operation])
                 self._counts["deleted"] += 1
         recorder.log_decisions()
+
+    def _settle_files(self) -> None:
+        """Keep the contents that what is held names, and the versions about which somebody has to decide."""
+        self.files.settle([*(contents_of(each.arrived) for each in self._still_held), *awaited(self._using)])
 
     def _check_constraints(self) -> None:
         """Check foreign keys that the database checks only at the commit.

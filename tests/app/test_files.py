@@ -13,7 +13,7 @@ from django.db.models import signals
 
 from changelog_format import BundleError, BundleWriter, Change, FilePiece, Header, ObjectRecord, UnsupportedError
 from changelog_format import header as format_header
-from synchro import export_bundle, import_bundle, registry, retry_held, scan, upcasting
+from synchro import conflicts, export_bundle, import_bundle, registry, retry_held, scan, upcasting
 from synchro.errors import HeldError, ImportRefusedError
 from synchro.filing import HELD_FOLDER, alternative
 from synchro.models import HeldFile, SentFile
@@ -364,6 +364,59 @@ def test_contents_of_held_changes_are_kept_until_they_go_in(places, monkeypatch)
         upcasting.clear_caches()
     assert places.files("hq") == {"notes/a.txt": b"hello"}
     assert not HeldFile.objects.using("hq").exists()
+
+
+@pytest.fixture
+def waiting(places):
+    """A conflict about a file, in hq, that waits for a decision."""
+    one = note("a.txt", b"old", char="x")
+    bring(places, export(places)[0])
+    export(places, "hq")
+    one.file.save("b.txt", ContentFile(b"new at the office"))
+    data, _ = export(places)
+    places.at("hq")
+    row = at(Note).get()
+    row.char = "hq"
+    row.save()
+    assert bring(places, data, on_conflict="hold").conflicts == 1
+    (found,) = conflicts.conflicts(using="hq")
+    Tag.objects.create(name="of a later bundle")
+    bring(places, export(places)[0])
+    return found
+
+
+@pytest.mark.parametrize("how", ["take", "merge"])
+def test_contents_about_which_somebody_has_to_decide_are_kept_until_then(places, waiting, how):
+    kept = HeldFile.objects.using("hq").get()
+    assert contents(default_storage, kept.name) == b"new at the office"
+    places.at("hq")
+    if how == "take":
+        conflicts.take(waiting.id, using="hq")
+    else:
+        conflicts.merge(waiting.id, incoming=["file"], using="hq")
+    row = at(Note).get()
+    assert (row.char, contents(places["hq"], row.file.name)) == ("x" if how == "take" else "hq", b"new at the office")
+    assert not HeldFile.objects.using("hq").exists()
+
+
+def test_contents_that_were_decided_against_are_let_go(places, waiting):
+    places.at("hq")
+    conflicts.keep(waiting.id, using="hq")
+    assert places.files("hq") == {"notes/a.txt": b"old"}
+    assert not HeldFile.objects.using("hq").exists()
+
+
+def test_a_decision_that_fails_writes_no_file(places, waiting, monkeypatch):
+    places.at("hq")
+    monkeypatch.setattr(conflicts.Recorder, "log_decisions", fail)
+    with pytest.raises(RuntimeError):
+        conflicts.take(waiting.id, using="hq")
+    assert places.files("hq") == {"notes/a.txt": b"old"}
+    assert HeldFile.objects.using("hq").exists()
+
+
+def fail(*_args):
+    raise RuntimeError("no")
 
 
 def test_a_stale_change_writes_no_file(places):
