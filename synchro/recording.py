@@ -397,13 +397,13 @@ class Recorder:
         """Somebody elsewhere decided what waits for a decision here."""
         if not plan.closed:
             return
-        waiting: dict[tuple[str, str], list[int]] = defaultdict(list)
+        waiting: dict[Key, list[int]] = defaultdict(list)
         held = Conflict.objects.using(self._using).filter(held=True)
         for pk, label, text, link in held.values_list("pk", "model", "pk_text", "link"):
-            waiting[text, link or root_of(label)].append(pk)
+            waiting[Key(label if link else root_of(label), text, link)].append(pk)
         by_node: dict[str, list[int]] = defaultdict(list)
         for root, slot, link, change in plan.closed:
-            by_node[change.stamp.node] += waiting.get((slot.log_text, link or root), ())
+            by_node[change.stamp.node] += waiting.get(Key(root, slot.log_text, link), ())
         for node, pk_values in by_node.items():
             for part in serialize.chunks(pk_values):
                 Conflict.objects.using(self._using).filter(pk__in=part).update(

@@ -172,6 +172,33 @@ def test_links_wait_too(decision):
     assert person.tags.exists() == (decision == "take")
 
 
+def link_apart():
+    """One link, made anew at hq and taken away at the office, which do not know of each other; the ship knows hq's."""
+    person, tag = Person.objects.create(name="p"), Tag.objects.create(name="t")
+    person.tags.add(tag)
+    exchange(*CHAIN)
+    theirs = at(Person, HQ).get()
+    theirs.tags.remove(at(Tag, HQ).get())
+    theirs.tags.add(at(Tag, HQ).get())
+    carry(HQ, SHIP)
+    person.tags.remove(tag)
+
+
+def test_a_decision_about_a_link_leaves_alone_what_waits_of_another_model():
+    link_apart()
+    with override_settings(SYNCHRO_CONFLICT="hold"):
+        exchange(*CHAIN)
+        (mine,) = conflicts.conflicts(using=HQ)
+        (asked,) = conflicts.conflicts(using=SHIP)
+        # Another model has a field of that name, too, and the same two primary keys.
+        other = Conflict.objects.using(SHIP).get(pk=asked.id)
+        other.pk, other.model = None, "shop.parcel"
+        other.save(using=SHIP)
+        conflicts.keep(mine.id, using=HQ)
+        exchange(*CHAIN)
+        assert [each.id for each in conflicts.conflicts(using=SHIP)] == [other.pk]
+
+
 def test_who_made_the_two_versions_is_recorded_where_the_records_say_it():
     from tests.app.deploy import forged
 
