@@ -2,7 +2,8 @@
 
 Per object the change with the greatest ``(date, node)`` (not the last position: an imported change may be older than
 what it came after), on the earliest base; per m2m link the newest. Tombstones are kept, also of what was born within
-the range: the reader may have got it in another way.
+the range: the reader may have got it in another way. What was made on top of a decision between two versions is one
+itself: the reader may still be waiting for it.
 
 They are told in an order in which each can be carried out: merges, deletions (children before parents), states (parents
 before children, known objects before new ones), links.
@@ -23,7 +24,10 @@ from synchro.versions import Key, Stamp
 
 @dataclass(slots=True)
 class _Folded:
-    """One object or link: where it first occurs, what that was made on, and the row of the change that counts."""
+    """One object or link: where it first occurs, what that was made on, and the row of the change that counts.
+
+    ``resolution``: that change is a decision between two versions, or was made on top of one.
+    """
 
     key: Key | None
     first_seq: int
@@ -34,6 +38,7 @@ class _Folded:
     gone: bool
     model: str
     kind: int
+    resolution: bool
 
 
 _MERGE, _OBJECT, _LINK = range(3)
@@ -76,6 +81,7 @@ def folded_records(
 def _on_base(record: Change, each: _Folded, node: Node) -> Change:
     maker = record.origin.node if record.origin is not None else node.ident
     action = Action.ADD.value if each.born and record.fields is not None else record.action
+    record = replace(record, resolution=each.resolution)
     if each.base is None:
         return replace(record, base=None, base_node=None, action=action)
     base_node = None if each.base.node == maker else each.base.node
@@ -89,10 +95,10 @@ def _folded(node: Node, start: int, end: int, using: str, only: Collection[str] 
         rows = rows.filter(model__in=only)
     columns = (
         "pk", "seq", "model", "root", "pk_text", "link", "action", "date", "origin__ident", "base", "base_node__ident",
-        "version", "imported",
+        "version", "imported", "resolution",
     )  # fmt: skip
     for (
-        pk, seq, model, root, pk_text, link, action, date, origin, base_date, base_node, version, imported,
+        pk, seq, model, root, pk_text, link, action, date, origin, base_date, base_node, version, imported, resolution,
     ) in rows.values_list(*columns).iterator(chunk_size=serialize.CHUNK):  # fmt: skip
         stamp = Stamp(date, origin)
         base = None if base_date is None else Stamp(base_date, base_node)
@@ -104,11 +110,13 @@ def _folded(node: Node, start: int, end: int, using: str, only: Collection[str] 
         if each is None:
             born = base is None and action in (Action.ADD, Action.LINK)
             kind = _MERGE if action == Action.SAME else _LINK if link else _OBJECT
-            found[key or seq] = _Folded(key, seq, born, base, stamp, pk, gone, model, kind)
+            found[key or seq] = _Folded(key, seq, born, base, stamp, pk, gone, model, kind, resolution)
             continue
         if base is None or (each.base is not None and base < each.base):
             each.base = base
         if stamp > each.stamp:
+            knew = stamp.node == each.stamp.node or (base is not None and base >= each.stamp)
+            each.resolution = resolution or (each.resolution and knew)
             each.stamp, each.row, each.gone, each.model = stamp, pk, gone, model
     ranks = _ranks({each.model for each in found.values()})
 

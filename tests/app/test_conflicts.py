@@ -12,7 +12,7 @@ from synchro.models import ChangeLog, Conflict
 from synchro.pruning import prune
 from synchro.reset import reset_synchro
 from synchro.status import status
-from tests.app.deploy import assert_same, at, brought, carry, take, unchanged, write
+from tests.app.deploy import assert_same, at, brought, carry, records, take, unchanged, write
 from tests.app.test_two_ways import BOTH, CHAIN, exchange
 from tests.project.shop.models import City, Country, Parcel, Person, Tag
 
@@ -98,6 +98,38 @@ def test_a_decision_closes_the_conflict_elsewhere_and_nobody_else_is_asked(decis
         assert ended.resolved_by.startswith("hq-")
     assert_same(OFFICE, HQ, SHIP)
     assert names() == [OFFICE if decision == "take" else HQ] * 3
+
+
+@pytest.mark.parametrize("decision", ["take", "keep"])
+def test_a_squash_tells_of_a_decision_that_was_edited_since(decision):
+    apart()
+    to_hq, to_office = write(OFFICE, to=HQ)[0], write(HQ, to=OFFICE)[0]
+    with override_settings(SYNCHRO_CONFLICT="hold"):
+        take(to_hq, HQ)
+        take(to_office, OFFICE)
+        (mine,) = conflicts.conflicts(using=HQ)
+        getattr(conflicts, decision)(mine.id, using=HQ)
+        edited(HQ, name="after the decision")
+        take(write(HQ, to=OFFICE, mode="squash")[0], OFFICE)
+        assert conflicts.conflicts(using=OFFICE) == []
+    assert_same(OFFICE, HQ)
+    assert Country.objects.get().name == "after the decision"
+
+
+def test_a_squash_does_not_pass_for_a_decision_what_was_made_without_knowing_it():
+    Country.objects.create(code="PL", name="old")
+    exchange(*CHAIN)
+    for using in (OFFICE, HQ):
+        edited(using, name=using)
+    with override_settings(SYNCHRO_CONFLICT="hold"):
+        carry(OFFICE, HQ)
+        (mine,) = conflicts.conflicts(using=HQ)
+        conflicts.keep(mine.id, using=HQ)
+        edited(SHIP, name=SHIP)  # later than the decision
+        carry(SHIP, HQ, on_conflict="incoming")
+        data, _ = write(HQ, to="archive", mode="squash")
+        told = [record for record in records(data) if record["model"] == "shop.country"]
+        assert [(record["fields"]["name"], "resolution" in record) for record in told] == [(SHIP, False)]
 
 
 def test_what_waits_is_neither_pruned_nor_reset():
