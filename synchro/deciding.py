@@ -67,12 +67,13 @@ class Decider:
         self._default = default
         self._forced = forced
         self.histories = histories
-        self.held = set(held)
+        self._held = set(held)
         # What was decided against the order of dates, and for links whether they are there.
         self._kept: dict[tuple[str | None, ...], bool] = {}
 
     def accept(self, plan: Plan) -> None:
         """*plan* has been carried out. What it kept against the order of dates is kept against later changes too."""
+        self.go_on(plan)
         self._kept.update(
             ((spec.root_label, slot.text), True) for slot, spec in (*plan.decisions, *plan.combined) if slot.ours
         )
@@ -80,6 +81,14 @@ class Decider:
             ((spec.label, source.text, name, target.text), present)
             for source, spec, name, target, present in plan.link_decisions
         )
+
+    def go_on(self, plan: Plan) -> None:
+        """What comes next is planned after *plan*: what waits by then waits on, and what was decided does not."""
+        for place, waits in plan.waiting.items():
+            (self._held.add if waits else self._held.discard)(place)
+
+    def _waits(self, plan: Plan, place: tuple[str, str, str]) -> bool:
+        return plan.waiting.get(place, place in self._held)
 
     def kept_link(self, place: LinkPlace) -> bool | None:
         """Whether the link at *place* is there, where that was decided against the order of dates."""
@@ -116,8 +125,9 @@ class Decider:
         if local is not None and slot.deleted:
             same = deleting
         if change.resolution and wins:
-            plan.closed.append((spec.root_label, slot, "", change))
-        waits = place in self.held and not change.resolution and (wins or concurrent)
+            plan.closed.append((spec.root_label, slot, "", change, len(plan.conflicts)))
+            plan.waiting[place] = False
+        waits = self._waits(plan, place) and not change.resolution and (wins or concurrent)
         if same or local == change.stamp or not (concurrent or waits) or self._forced:
             return Verdict(apply=wins)
         policy = "hold" if waits else self.policy_of(spec, change)
@@ -130,7 +140,7 @@ class Decider:
         winner = "held" if policy == "hold" else _winner(taken, decided=decided)
         _record(plan, spec, slot, change, number, winner, policy)
         if policy == "hold":
-            self.held.add(place)
+            plan.waiting[place] = True
             return Verdict(apply=False, conflict=True)
         if taken is None and decided == wins:
             return Verdict(apply=decided, conflict=True)
@@ -167,8 +177,9 @@ class Decider:
         concurrent = kept is not None or (current.stamp != change.stamp and self._concurrent(current.stamp, change))
         here = not current.deleted if kept is None else kept
         if change.resolution and wins:
-            plan.closed.append((spec.label, source, place.link, change))
-        waits = place in self.held and not change.resolution and (wins or concurrent)
+            plan.closed.append((spec.label, source, place.link, change, len(plan.conflicts)))
+            plan.waiting[place] = False
+        waits = self._waits(plan, place) and not change.resolution and (wins or concurrent)
         if here == present or not (concurrent or waits) or self._forced:
             return wins, wins
         policy = "hold" if waits else self.policy_of(spec, change)
@@ -192,7 +203,7 @@ class Decider:
             )
         )
         if policy == "hold":
-            self.held.add(place)
+            plan.waiting[place] = True
             return False, False
         return wins, decided
 

@@ -15,7 +15,7 @@ from synchro import upcasting
 from synchro.conf import Policy
 from synchro.registry import ModelSpec
 from synchro.resolving import Slot
-from synchro.versions import Stamp
+from synchro.versions import Key, Stamp
 
 
 class HoldError(Exception):
@@ -168,6 +168,11 @@ class FoundConflict:
     number: int | None = None
     link: str = ""
 
+    @property
+    def key(self) -> Key:
+        """What it is about."""
+        return Key(self.spec.label if self.link else self.spec.root_label, self.slot.log_text, self.link)
+
 
 NO_RECORD = -1
 """In the place of a record's number in its chunk: what none of them is about."""
@@ -180,6 +185,8 @@ class Plan:
     ``held_objects``: number of an object record that could not be used yet → why.
     ``slots``: number in the chunk → the object that the change is about, for the log; ``stamped`` and ``stamped_links``
     are the registers that the chunk moves. ``revived``: objects that get a row again, and their names until now.
+    ``waiting``: whether an object or link waits for a decision after the chunk, where the chunk changed that.
+    ``closed``: what was decided elsewhere, and how many of ``conflicts`` had been found before.
     """
 
     operations: list[Operation] = field(default_factory=list)
@@ -193,7 +200,8 @@ class Plan:
     stamped_links: list[tuple[Slot, ModelSpec, str, Slot, Stamp, bool, int]] = field(default_factory=list)
     decisions: list[tuple[Slot, ModelSpec]] = field(default_factory=list)
     combined: list[tuple[Slot, ModelSpec]] = field(default_factory=list)
-    closed: list[tuple[str, Slot, str, Incoming]] = field(default_factory=list)
+    closed: list[tuple[str, Slot, str, Incoming, int]] = field(default_factory=list)
+    waiting: dict[tuple[str, str, str], bool] = field(default_factory=dict)
     link_decisions: list[tuple[Slot, ModelSpec, str, Slot, bool]] = field(default_factory=list)
     merges: list[tuple[Slot, ModelSpec, str, str]] = field(default_factory=list)
     folds: list[Fold] = field(default_factory=list)

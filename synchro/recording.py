@@ -84,8 +84,8 @@ class Recorder:
         entries = self._log(plan, batch)
         self._references(plan)
         self._versions(plan, entries)
+        self._close(plan)  # first: what the plan found after a decision waits for another
         self._conflicts(plan, entries)
-        self._close(plan)
         self._merges(plan.merges)
         self._decisions(plan)
         self._deferred += plan.deferred
@@ -343,10 +343,7 @@ class Recorder:
 
     def _actors(self, plan: Plan) -> dict[Stamp, str]:
         """Who made the local versions that *plan* found conflicts with, as far as their records say so."""
-        keys = [
-            Key(found.spec.label if found.link else found.spec.root_label, found.slot.log_text, found.link)
-            for found in plan.conflicts
-        ]
+        keys = [found.key for found in plan.conflicts]
         stamps = {each.change_id: each.stamp for each in versions.find(keys, self._using).values() if each.change_id}
         found: dict[Stamp, str] = {}
         for part in serialize.chunks(list(stamps)):
@@ -359,9 +356,17 @@ class Recorder:
 
     def _conflicts(self, plan: Plan, entries: Mapping[int, int]) -> None:
         rows = []
+        decided = {
+            Key(root, slot.log_text, link): (before, change.stamp.node)
+            for root, slot, link, change, before in plan.closed
+        }
+        now = timezone.now()
         for number, found in enumerate(plan.conflicts):
             record: Any = found.change.record
             local, incoming = self._described[number]
+            before, by = decided.get(found.key, (0, ""))
+            held = found.winner == "held"
+            ended = held and number < before
             rows.append(
                 Conflict(
                     model=found.spec.label,
@@ -373,10 +378,13 @@ class Recorder:
                     incoming=incoming,
                     winner=found.winner,
                     policy=found.policy,
-                    created=timezone.now(),
+                    created=now,
                     link=found.link,
                     change_id=None if found.number is None else entries.get(found.number),
-                    held=found.winner == "held",
+                    held=held and not ended,
+                    resolution="elsewhere" if ended else "",
+                    resolved_by=by if ended else "",
+                    resolved=now if ended else None,
                 )
             )
         Conflict.objects.using(self._using).bulk_create(rows, batch_size=serialize.CHUNK)
@@ -394,7 +402,7 @@ class Recorder:
         )
 
     def _close(self, plan: Plan) -> None:
-        """Somebody elsewhere decided what waits for a decision here."""
+        """Somebody elsewhere decided what waited for a decision here before *plan*."""
         if not plan.closed:
             return
         waiting: dict[Key, list[int]] = defaultdict(list)
@@ -402,7 +410,7 @@ class Recorder:
         for pk, label, text, link in held.values_list("pk", "model", "pk_text", "link"):
             waiting[Key(label if link else root_of(label), text, link)].append(pk)
         by_node: dict[str, list[int]] = defaultdict(list)
-        for root, slot, link, change in plan.closed:
+        for root, slot, link, change, _ in plan.closed:
             by_node[change.stamp.node] += waiting.get(Key(root, slot.log_text, link), ())
         for node, pk_values in by_node.items():
             for part in serialize.chunks(pk_values):

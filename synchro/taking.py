@@ -211,6 +211,7 @@ class Taking:
                 plan = planner.plan(batch)
             except ConflictFoundError as error:
                 raise self._conflict(error) from error
+            planner.decider.go_on(plan)
             self._count(plan, batch)
             self.files.accept(plan.operations)
         if self._strict and self._held:
@@ -244,6 +245,7 @@ class Taking:
                 plan = planner.plan(part, promise=True)
             except ConflictFoundError as error:
                 raise self._conflict(error) from error
+            planner.decider.go_on(plan)
             self._count(plan, part)
             self.files.accept(plan.operations)
         return self._retried(node, held=len(self._held), dry_run=True)

@@ -100,6 +100,83 @@ def test_a_decision_closes_the_conflict_elsewhere_and_nobody_else_is_asked(decis
     assert names() == [OFFICE if decision == "take" else HQ] * 3
 
 
+@pytest.mark.parametrize("chunk", [1000, 1])
+@pytest.mark.parametrize("decision", ["take", "keep"])
+def test_an_edit_that_comes_with_the_decision_is_taken(monkeypatch, decision, chunk):
+    monkeypatch.setattr("synchro.serialize.CHUNK", chunk)
+    apart()
+    to_hq, to_office = write(OFFICE, to=HQ)[0], write(HQ, to=OFFICE)[0]
+    with override_settings(SYNCHRO_CONFLICT="hold"):
+        take(to_hq, HQ)
+        take(to_office, OFFICE)
+        (mine,) = conflicts.conflicts(using=HQ)
+        (asked,) = conflicts.conflicts(using=OFFICE)
+        getattr(conflicts, decision)(mine.id, using=HQ)
+        edited(HQ, name="after the decision")
+        data, _ = write(HQ, to=OFFICE)
+        with unchanged():
+            assert take(data, OFFICE, dry_run=True).conflicts == 0
+        assert take(data, OFFICE).conflicts == 0
+        assert conflicts.conflicts(using=OFFICE) == []
+        assert conflicts.conflict(asked.id, using=OFFICE).resolution == "elsewhere"
+        exchange(*CHAIN)
+    assert_same(OFFICE, HQ, SHIP)
+    assert names() == ["after the decision"] * 3
+
+
+@pytest.mark.parametrize("chunk", [1000, 1])
+def test_a_conflict_its_decision_and_an_edit_in_one_bundle(monkeypatch, chunk):
+    monkeypatch.setattr("synchro.serialize.CHUNK", chunk)
+    apart()
+    take(write(OFFICE, to=HQ)[0], HQ, on_conflict="hold")
+    (mine,) = conflicts.conflicts(using=HQ)
+    conflicts.keep(mine.id, using=HQ)
+    edited(HQ, name="after the decision")
+    carry(HQ, OFFICE, on_conflict="hold")
+    assert conflicts.conflicts(using=OFFICE) == []
+    found = [each for each in conflicts.conflicts(held=None, using=OFFICE) if each.winner == "held"]
+    assert [(each.resolution, each.resolved_by[:3]) for each in found] == [("elsewhere", "hq-")]
+    assert_same(OFFICE, HQ)
+    assert Country.objects.get().name == "after the decision"
+
+
+@pytest.mark.parametrize("chunk", [1000, 1])
+def test_a_conflict_that_comes_after_a_decision_in_its_bundle_waits(monkeypatch, chunk):
+    monkeypatch.setattr("synchro.serialize.CHUNK", chunk)
+    apart()
+    to_hq, to_office = write(OFFICE, to=HQ)[0], write(HQ, to=OFFICE)[0]
+    with override_settings(SYNCHRO_CONFLICT="hold"):
+        take(to_hq, HQ)
+        take(to_office, OFFICE)
+        (mine,) = conflicts.conflicts(using=HQ)
+        conflicts.keep(mine.id, using=HQ)
+        edited(SHIP, name=SHIP)  # knows neither of the two versions nor of the decision
+        carry(SHIP, HQ, on_conflict="incoming")
+        carry(HQ, OFFICE)
+        (asked,) = conflicts.conflicts(using=OFFICE)
+        assert (asked.local["fields"]["name"], asked.incoming["fields"]["name"]) == (HQ, SHIP)
+        conflicts.take(asked.id, using=OFFICE)
+        exchange(*CHAIN)
+    assert_same(OFFICE, HQ, SHIP)
+    assert names() == [SHIP] * 3
+
+
+@pytest.mark.parametrize("chunk", [1000, 1])
+def test_a_link_that_changes_after_the_decision_about_it(monkeypatch, chunk):
+    monkeypatch.setattr("synchro.serialize.CHUNK", chunk)
+    link_apart()
+    with override_settings(SYNCHRO_CONFLICT="hold"):
+        carry(OFFICE, HQ)
+        carry(HQ, SHIP)
+        (mine,) = conflicts.conflicts(using=HQ)
+        conflicts.keep(mine.id, using=HQ)
+        at(Person, HQ).get().tags.remove(at(Tag, HQ).get())
+        exchange(*CHAIN)
+        assert conflicts.conflicts(using=SHIP) == []
+    assert_same(OFFICE, HQ, SHIP)
+    assert not at(Person, SHIP).get().tags.exists()
+
+
 @pytest.mark.parametrize("decision", ["take", "keep"])
 def test_a_squash_tells_of_a_decision_that_was_edited_since(decision):
     apart()
