@@ -40,7 +40,7 @@ def reconcile(spec: ModelSpec, pk_values: Iterable[Any], using: str, *, whole: b
 
     *spec* is a tracked model or a multi-table parent of one; its rows are looked at as the objects that they are part
     of. Call it in a transaction. *whole*: log an object also where it is as it was, but its last state is no longer in
-    the log.
+    the log, or only in that of an earlier id of this deployment.
     """
     logged: list[Entry] = []
     for part in serialize.chunks(list(pk_values)):
@@ -114,12 +114,13 @@ def differences(
 
 
 class _Logged(NamedTuple):
-    """A row of the log: of which model, whether it came from elsewhere, and what it holds."""
+    """A row of the log: of which model, whether it came from elsewhere, what it holds, and in whose log it is."""
 
     label: str
     imported: bool
     payload: str
     version: int
+    log_id: int | None
 
 
 def family(root: ModelClass) -> list[ModelSpec]:
@@ -135,7 +136,7 @@ def _of_family(root: ModelClass, pk_values: Sequence[Any], using: str, *, whole:
     keys = {Key(classes[0].root_label, pks.to_text(root, pk)): pk for pk in pk_values}
     # The rows first: of a row that is seen, the log entry that its own transaction wrote is seen afterwards, too.
     owners = _owners(classes, list(keys.values()), using)
-    known = _Known(keys, using)
+    known = _Known(keys, using, whole=whole)
     found: list[tuple[Any, Entry]] = []
     for key, pk in keys.items():
         rows = owners.get(pk, {})
@@ -171,16 +172,20 @@ def _against_last(
             yield pk, changelog.state_entry(each, pk, Action.ADD, state)
         return
     for each, state in rows.items():
-        same = known.holds(key, state) if each is made else _sibling_same(each, key, state, known.using)
+        same = known.holds(key, state) if each is made else known.sibling_holds(each, key, state)
         if not same:
             yield pk, changelog.state_entry(each, pk, Action.CHANGE, state)
 
 
 class _Known:
-    """What the log says of the objects *keys*: who is alive, and their last states."""
+    """What the log says of the objects *keys*: who is alive, and their last states.
 
-    def __init__(self, keys: Iterable[Key], using: str) -> None:
-        self.using = using
+    *whole*: what the log of an earlier id says counts as not said.
+    """
+
+    def __init__(self, keys: Iterable[Key], using: str, *, whole: bool) -> None:
+        self._using = using
+        self._logs = _own_logs(using) if whole else None
         current = _current(list(keys), using)
         self.alive = {key: cur for key, cur in current.items() if not cur.deleted}
         self._changes = _changes([cur.change_id for cur in self.alive.values() if cur.change_id is not None], using)
@@ -197,11 +202,24 @@ class _Known:
     def holds(self, key: Key, state: serialize.State) -> bool:
         """Whether the row is what the last change says."""
         change = self._change(key)
-        if change is None:
+        if change is None or not _is_in(self._logs, change):
             return False
         if change.imported:
             return self._as_told[self.alive[key].change_id or 0]
         return _covers(_as_of_now(change), state)
+
+    def sibling_holds(self, spec: ModelSpec, key: Key, state: serialize.State) -> bool:
+        """An object that is of two classes side by side has one newest change; the other class's last one is here."""
+        rows = ChangeLog.objects.using(self._using).filter(
+            root=key.root, pk_text=key.pk_text, link="", model=spec.label
+        )
+        pk = rows.order_by("-pk").values_list("pk", flat=True).first()
+        if pk is None:
+            return False
+        last = _changes([pk], self._using)[pk]
+        if not _is_in(self._logs, last):
+            return False
+        return _hold_as_told({pk: last}, self._using)[pk] if last.imported else _covers(_as_of_now(last), state)
 
     def plain_state(self, key: Key, spec: ModelSpec) -> serialize.State:
         """What is known of the last state, for the log of a deletion: foreign keys only where they are our own."""
@@ -246,9 +264,19 @@ def _changes(wanted: Sequence[int], using: str) -> dict[int, _Logged]:
     found: dict[int, _Logged] = {}
     for part in serialize.chunks(wanted):
         rows = ChangeLog.objects.using(using).filter(pk__in=part)
-        for pk, label, imported, payload, version in rows.values_list("pk", "model", "imported", "payload", "version"):
-            found[pk] = _Logged(label, imported, payload, version)
+        columns = ("pk", "model", "imported", "payload", "version", "log_id")
+        found.update((row[0], _Logged(*row[1:])) for row in rows.values_list(*columns))
     return found
+
+
+def _own_logs(using: str) -> frozenset[int | None]:
+    """The log that is sent to others: that of the current node, and what is not sealed yet."""
+    node = nodes.own(using)
+    return frozenset({None} if node is None else {None, node.pk})
+
+
+def _is_in(logs: frozenset[int | None] | None, change: _Logged) -> bool:
+    return logs is None or change.log_id in logs
 
 
 def _as_of_now(change: _Logged) -> serialize.State:
@@ -272,16 +300,6 @@ def _hold_as_told(wanted: Mapping[int, _Logged], using: str) -> dict[int, bool]:
     ]
     planner = Planner(node.ident if node is not None else "", None, "newest", using)
     return dict(zip(wanted, planner.hold_as_told(changes), strict=True))
-
-
-def _sibling_same(spec: ModelSpec, key: Key, state: serialize.State, using: str) -> bool:
-    """An object that is of two classes side by side has one newest change; the other class's last one is in the log."""
-    rows = ChangeLog.objects.using(using).filter(root=key.root, pk_text=key.pk_text, link="", model=spec.label)
-    pk = rows.order_by("-pk").values_list("pk", flat=True).first()
-    if pk is None:
-        return False
-    last = _changes([pk], using)[pk]
-    return _hold_as_told({pk: last}, using)[pk] if last.imported else _covers(_as_of_now(last), state)
 
 
 def _pointed_first(found: list[tuple[Any, Entry]]) -> list[tuple[Any, Entry]]:
@@ -382,7 +400,9 @@ def link_differences(
         for pair in pairs
     }
     current = _current(list(keys.values()), using)
-    kept = _changes([cur.change_id or 0 for cur in current.values()], using) if whole else {}
+    logs = _own_logs(using) if whole else None
+    changes = _changes([cur.change_id or 0 for cur in current.values()], using) if whole else {}
+    kept = {pk for pk, change in changes.items() if _is_in(logs, change)}
     missing = []
     found: list[tuple[Pair, Entry]] = []
     for pair, key in keys.items():

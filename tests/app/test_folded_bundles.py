@@ -231,6 +231,30 @@ def test_the_links_too_are_in_a_snapshot_after_a_reset():
     assert scan(whole=True).total == 0
 
 
+def test_a_snapshot_of_a_copy_has_what_it_inherited(settings):
+    populate()
+    carry("default", "hq")
+    settings.SYNCHRO_NODE = "copy"
+    Person.objects.create(name="new")
+    data, _ = write(mode="snapshot", to="ship")
+    assert take(data, "ship").held == 0
+    assert_same("default", "ship")
+    assert scan(whole=True).total == 0
+
+
+def test_a_snapshot_of_a_restored_deployment_has_what_it_inherited():
+    populate()
+    carry()
+    carry("hq", "default")
+    with rolled_back("default"):
+        Tag.objects.create(name="lost")
+        carry()
+    assert take(write("hq")[0], "default").new_id
+    data, _ = write(mode="snapshot", to="ship")
+    assert take(data, "ship").held == 0
+    assert_same("default", "hq", "ship")
+
+
 def test_an_empty_deployment_has_nothing_to_snapshot():
     assert write(mode="snapshot") == (None, None)
 
