@@ -187,6 +187,8 @@ def prepare(
         raise ExportError("An overlap repeats previous ranges; --since and --until name a range of their own.")
     if start >= end:
         return None
+    if selection.mode == "squash" and start < node.reset_seq:  # nobody would see the hole
+        raise _beyond_horizon(node, start)
     if overlap and selection.mode != "snapshot":
         start = _overlapping(destination, overlap, using)
     return Job(

@@ -6,7 +6,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
 from synchro import nodes, reconciling
-from synchro.models import ChangeLog, Conflict, Destination, Held, options
+from synchro.models import Action, ChangeLog, Conflict, Destination, Held, Version, options
 from synchro.seal import seal_pending
 
 
@@ -14,7 +14,8 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
     """Empty the log and move every destination to its end, as after copying the database to the other places.
 
     Positions go on, and what is known of others stays: tombstones, references, and changes that are held. A deployment
-    that has not imported everything before the reset will be told that changes are missing.
+    that has not imported everything before the reset will be told that changes are missing. The last deletions and the
+    merges stay in the log, for snapshots: no row tells of them.
     """
     with transaction.atomic(using=using, durable=True):
         node = nodes.lock_own(using)
@@ -28,6 +29,9 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
         held = Held.objects.using(using).values("change")
         waiting = Conflict.objects.using(using).filter(held=True, change_id__isnull=False).values("change_id")
         rows = ChangeLog.objects.using(using).exclude(pk__in=held).exclude(pk__in=waiting)
+        tombs = Version.objects.using(using).filter(deleted=True, change_id__isnull=False).values("change_id")
+        rows = rows.exclude(log=node, action=Action.SAME)
+        rows = rows.exclude(log=node, action__in=[Action.DELETE, Action.UNLINK], pk__in=tombs)
         rows._raw_delete(using)  # noqa: SLF001  delete() would load them all, to look for what is held
         Destination.objects.using(using).filter(log=node).update(seq=node.seq, moved=timezone.now())
     if using == DEFAULT_DB_ALIAS:  # the option is that database's, and moves its position

@@ -7,7 +7,7 @@ from django.core.management import call_command
 
 from synchro import reset_synchro, scan
 from synchro.errors import ExportError, GapError, ScanError
-from synchro.models import Conflict, Destination, KnownRange, Node, Reference, Version
+from synchro.models import ChangeLog, Conflict, Destination, KnownRange, Node, Reference, Version
 from tests.app.deploy import assert_same, at, brought, carry, lines, records, rolled_back, take, write
 from tests.app.test_scan import insert_all, populate
 from tests.project.shop.models import City, Club, Country, Device, Parcel, Person, Tag
@@ -221,6 +221,48 @@ def test_after_a_reset_a_snapshot_is_still_whole():
     data, _ = write(mode="snapshot")
     assert take(data).held == 0
     assert_same("default", "hq")
+
+
+def test_a_snapshot_after_a_reset_tells_of_deletions():
+    for name in ("stays", "goes"):
+        person = Person.objects.create(name=name)
+        person.tags.add(Tag.objects.create(name=name))
+    carry()
+    Person.objects.get(name="goes").delete()
+    Person.objects.get().tags.clear()
+    reset_synchro()
+    assert {each.action for each in ChangeLog.objects.all()} == {"delete", "unlink"}
+    data, _ = write(mode="snapshot")
+    assert take(data).held == 0
+    assert_same("default", "hq")
+
+
+def test_a_snapshot_after_a_reset_tells_of_merges():
+    Country.objects.create(code="PL", name="a")
+    at(Country).create(code="PL", name="b")
+    for _ in range(2):
+        carry("hq", "default")
+        carry()
+    reset_synchro("hq")
+    data, _ = write("hq", mode="snapshot")
+    take(data, "ship")
+    assert Reference.objects.using("ship").filter(model="shop.country").count() == 2
+
+
+def test_what_is_left_after_a_reset_is_no_whole_range():
+    tag = Tag.objects.create(name="a")
+    Person.objects.create(name="p")
+    tag.delete()
+    Person.objects.get().delete()
+    Person.objects.create(name="reset")
+    reset_synchro()
+    Person.objects.create(name="later")
+    for since in range(5):
+        with pytest.raises(ExportError, match="no longer holds"):
+            write(since=since)
+        with pytest.raises(ExportError, match="no longer holds"):
+            write(since=since, mode="squash")
+    assert write(since=5)[1].records == 1
 
 
 def test_the_links_too_are_in_a_snapshot_after_a_reset():
