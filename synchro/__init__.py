@@ -4,7 +4,7 @@ A map, in the order in which one change travels::
 
     capture     notices what the ORM writes (with deletions and links) ─┐
     changelog   one row a change, in the same transaction
-    reconciling what was written past the ORM, rows and links against the log:
+    reconciling what was written past the ORM, rows and links against the log (digests: where its states are gone):
       scanning      whole tables (walking); bulk: what a logged queryset does
       touches       the rows that triggers noted; muting keeps these still in paused code
     seal        gives pending changes their position and date

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -10,7 +11,7 @@ from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
-from synchro import apply, pks, registry, serialize, tables, values, versions
+from synchro import apply, digests, pks, registry, serialize, tables, values, versions
 from synchro.models import ChangeLog
 from synchro.plan import HoldError
 from synchro.registry import ModelSpec
@@ -165,3 +166,23 @@ def _relog(spec: ModelSpec, column: ForeignKey, rows: Sequence[Any], moved: Mapp
             if kept is not None:
                 written.append((orjson.dumps({**state, column.name: kept}).decode(), pk))
     tables.update_many(ChangeLog, tables.columns(ChangeLog, "payload"), [ChangeLog._meta.pk], written, using)
+    _remember(spec, column, texts, moved, using)
+
+
+def _remember(spec: ModelSpec, column: ForeignKey, texts: Sequence[str], moved: Mapping[Any, Any], using: str) -> None:
+    """The same for what is remembered of states that are no longer in the log."""
+    known: dict[Key, int | None] = {}
+    for part in serialize.chunks(texts):
+        known.update(digests.remembered([Key(spec.root_label, text) for text in part], using))
+    noted = {key.pk_text: number for key, number in known.items() if number is not None}
+    if not noted:
+        return
+    before: dict[bytes, list[Any]] = defaultdict(list)
+    for gone, kept in moved.items():
+        before[orjson.dumps(values.encode(column, kept))].append(values.encode(column, gone))
+    changed: dict[str, int] = {}
+    for text, (_, state) in digests.row_states(spec, noted, using).items():
+        earlier = before[orjson.dumps(state.get(column.name))]
+        if any(noted[text] == digests.of_state({**state, column.name: each}) for each in earlier):
+            changed[text] = digests.of_state(state)
+    digests.store(spec.root_label, changed, using)

@@ -10,8 +10,6 @@ somebody may have changed both.
 
 from __future__ import annotations
 
-import hashlib
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
@@ -19,7 +17,7 @@ import orjson
 from django.db import connections, models
 
 from changelog_format import Change
-from synchro import changelog, links, nodes, pks, references, registry, serialize, tables, upcasting, versions
+from synchro import changelog, digests, links, nodes, pks, registry, serialize, tables, upcasting, versions
 from synchro.changelog import Entry
 from synchro.models import Action, ChangeLog, Version
 from synchro.plan import Incoming
@@ -30,9 +28,6 @@ from synchro.versions import Current, Key
 ModelClass = type[models.Model]
 LinkField: TypeAlias = "models.ManyToManyField[Any, Any]"
 Pair = tuple[Any, Any]
-
-_DIGEST = tables.columns(Version, "digest")
-_KEYS = tables.columns(Version, "root", "pk_text", "link")
 
 
 def reconcile(spec: ModelSpec, pk_values: Iterable[Any], using: str, *, whole: bool = False) -> list[Entry]:
@@ -123,19 +118,13 @@ class _Logged(NamedTuple):
     log_id: int | None
 
 
-def family(root: ModelClass) -> list[ModelSpec]:
-    """The tracked models whose objects' history is that of *root*, the most derived ones first."""
-    found = [registry.spec(model) for model in registry.tracked() if registry.spec(model).root is root]
-    return sorted(found, key=lambda each: (-len(each.model._meta.get_parent_list()), each.label))
-
-
 def _of_family(root: ModelClass, pk_values: Sequence[Any], using: str, *, whole: bool) -> list[tuple[Any, Entry]]:
-    classes = family(root)
+    classes = digests.family(root)
     if not classes or not pk_values:
         return []
     keys = {Key(classes[0].root_label, pks.to_text(root, pk)): pk for pk in pk_values}
     # The rows first: of a row that is seen, the log entry that its own transaction wrote is seen afterwards, too.
-    owners = _owners(classes, list(keys.values()), using)
+    owners = digests.owners(classes, list(keys.values()), using)
     known = _Known(keys, using, whole=whole)
     found: list[tuple[Any, Entry]] = []
     for key, pk in keys.items():
@@ -157,7 +146,7 @@ def _lost_state(
     if not rows:
         yield pk, changelog.state_entry(classes[-1], pk, Action.DELETE, {})
     for each, state in rows.items():
-        if remembered != digest(state):
+        if remembered != digests.of_state(state):
             yield pk, changelog.state_entry(each, pk, Action.CHANGE, state)
 
 
@@ -191,7 +180,9 @@ class _Known:
         self._changes = _changes([cur.change_id for cur in self.alive.values() if cur.change_id is not None], using)
         imported = {pk: change for pk, change in self._changes.items() if change.imported}
         self._as_told = _hold_as_told(imported, using)
-        self.digests = _digests([key for key, cur in self.alive.items() if cur.change_id not in self._changes], using)
+        self.digests = digests.remembered(
+            [key for key, cur in self.alive.items() if cur.change_id not in self._changes], using
+        )
 
     def last(self, key: Key) -> ModelSpec | None:
         """The model of the last change, where it is still in the log."""
@@ -234,23 +225,6 @@ class _Known:
     def _change(self, key: Key) -> _Logged | None:
         cur = self.alive.get(key)
         return None if cur is None else self._changes.get(cur.change_id or 0)
-
-
-def _owners(
-    classes: Sequence[ModelSpec], pk_values: Sequence[Any], using: str
-) -> dict[Any, dict[ModelSpec, serialize.State]]:
-    """Primary key → the most derived models that have a row of it, with its state."""
-    found: dict[Any, dict[ModelSpec, serialize.State]] = defaultdict(dict)
-    for each in classes:
-        wanted = [pk for pk in pk_values if not any(issubclass(seen.model, each.model) for seen in found.get(pk, ()))]
-        for child in registry.descendants(each.model):
-            other = registry.spec(child)
-            if other.root is not each.root:  # logged as a child whose history belongs to another parent
-                taken = changelog.pks_of_child(each, other, wanted, using)
-                wanted = [pk for pk in wanted if pk not in taken]
-        for pk, state in serialize.row_states(each, wanted, using).items():
-            found[pk][each] = state
-    return found
 
 
 def _current(keys: Sequence[Key], using: str) -> dict[Key, Current]:
@@ -340,35 +314,12 @@ def _own_targets(entry: Entry) -> Iterator[tuple[str, str]]:
 # --- what is no longer in the log -------------------------------------------------------------------------------------
 
 
-def digest(state: serialize.State) -> int:
-    """64 bits that tell whether a row is as it was, where its state itself is no longer in the log."""
-    text = orjson.dumps(state, option=orjson.OPT_SORT_KEYS)
-    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big", signed=True)
-
-
-def _digests(keys: Sequence[Key], using: str) -> dict[Key, int | None]:
-    found: dict[Key, int | None] = {}
-    for part in serialize.chunks(keys):
-        rows = Version.objects.using(using).filter(
-            root=part[0].root, pk_text__in=[key.pk_text for key in part], link=""
-        )
-        found.update((Key(part[0].root, text), number) for text, number in rows.values_list("pk_text", "digest"))
-    return found
-
-
 def remember_rows(using: str) -> None:
     """Note what the rows of all logged objects hold now, before their states leave the log."""
     for root in {registry.spec(model).root for model in registry.tracked()}:
-        classes = family(root)
-        for texts in logged_texts(classes[0].root_label, using):
-            values_ = {text: pk for text in texts if (pk := references.pk_value(classes[0], text)) is not None}
-            owners = _owners(classes, list(values_.values()), using)
-            rows = [
-                (digest(state), classes[0].root_label, text, "")
-                for text, pk in values_.items()
-                for state in list(owners.get(pk, {}).values())[:1]
-            ]
-            tables.update_many(Version, _DIGEST, _KEYS, rows, using)
+        spec = digests.family(root)[0]
+        for texts in logged_texts(spec.root_label, using):
+            digests.store(spec.root_label, digests.of_rows(spec, texts, using), using)
 
 
 def logged_texts(root_label: str, using: str) -> Iterator[list[str]]:

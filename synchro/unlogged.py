@@ -5,16 +5,19 @@ They gain no date by that, for it may have been on purpose. Their values are kep
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from django.db import models
 
-from synchro import registry, serialize
+from synchro import digests, registry, serialize
 from synchro.combining import comparable, logged_states, respelled
 from synchro.models import ChangeLog
 from synchro.plan import FoundConflict, Incoming, Plan, Remove, Write
-from synchro.registry import ModelSpec
+from synchro.registry import ModelClass, ModelSpec
 from synchro.resolving import Slot
+from synchro.versions import Key
 
 
 def keep_unlogged(plan: Plan, own_ident: str, using: str) -> None:
@@ -39,6 +42,23 @@ def keep_unlogged(plan: Plan, own_ident: str, using: str) -> None:
             slot = entries[entry]
             if state is not None and _differs(label, slot, state, imported=imported):
                 _conflict(plan, slot, *doomed[slot])
+        in_log = {row[0] for row in rows}
+        for slot in _unlike_digest([entries[entry] for entry in part if entry not in in_log], using):
+            _conflict(plan, slot, *doomed[slot])
+
+
+def _unlike_digest(slots: Sequence[Slot], using: str) -> Iterator[Slot]:
+    """Those of *slots*, whose states are no longer in the log, that are not as they were when it was emptied."""
+    by_root: dict[ModelClass, dict[str, Slot]] = defaultdict(dict)
+    for slot in slots:
+        by_root[slot.spec.root][slot.log_text] = slot
+    for root, of_root in by_root.items():
+        spec = registry.spec(root)
+        known = digests.remembered([Key(spec.root_label, text) for text in of_root], using)
+        noted = {key.pk_text: number for key, number in known.items() if number is not None}
+        for text, number in digests.of_rows(spec, noted, using).items():
+            if noted[text] != number:
+                yield of_root[text]
 
 
 def _note(doomed: dict[Slot, tuple[ModelSpec, Incoming]], slot: Slot, spec: ModelSpec, change: Incoming | None) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from synchro import links, reconciling, references, registry, serialize, tables
+from synchro import digests, links, reconciling, references, registry, serialize, tables
 from synchro.models import Version
 from synchro.reconciling import LinkField, Pair
 from synchro.registry import ModelClass
@@ -19,7 +19,7 @@ def rows(model: ModelClass, using: str) -> Iterator[list[Any]]:
 
 def gone(root: ModelClass, using: str) -> Iterator[list[Any]]:
     """The objects of the family of *root* that the log believes alive, and that have no row."""
-    classes = reconciling.family(root)
+    classes = digests.family(root)
     for texts in reconciling.logged_texts(registry.spec(root).root_label, using):
         pk_values = [pk for text in texts if (pk := references.pk_value(classes[0], text)) is not None]
         for each in classes:

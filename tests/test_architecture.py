@@ -24,7 +24,7 @@ LAYERS = tuple(
         (
             "drift sending_files filing seal touches walking reconciling planner plan_links plan_merges plan_parents "
             "deciding combining unlogged plan merging merging_rows merging_registers apply parking removing recording "
-            "checkpoints numbering alike resolving portable restoring"
+            "checkpoints numbering alike resolving portable restoring digests"
         ),
         "capture deletions links changelog references versions pointing serialize nodes schemas relabelling",
         (

@@ -6,6 +6,7 @@ import json
 import pytest
 from django.test import override_settings
 
+from synchro import reset_synchro
 from synchro.errors import ConflictError
 from synchro.models import Conflict
 from tests.app.deploy import (
@@ -114,6 +115,22 @@ def test_a_row_written_past_the_log_is_kept_in_a_conflict_when_it_is_overwritten
     found = Conflict.objects.using(HQ).get()
     assert (found.kind, found.winner) == ("unlogged", "incoming")
     assert json.loads(found.local)["fields"]["weight"] == "1.000"
+
+
+@pytest.mark.parametrize("then", ["changed", "deleted"])
+def test_what_was_written_past_the_log_after_a_reset_is_kept_in_a_conflict(then):
+    for code in ("DE", "PL"):
+        Country.objects.create(code=code, name="a")
+    carry()
+    reset_synchro(HQ)
+    at(Country).filter(code="PL").update(name="past the log")
+    for row in Country.objects.all():
+        row.name = "b"
+        row.save() if then == "changed" else row.delete()
+    assert carry().conflicts == 1
+    (found,) = Conflict.objects.using(HQ).all()
+    assert (found.kind, found.winner) == ("unlogged", "incoming")
+    assert "past the log" in found.local
 
 
 @pytest.mark.parametrize("logged_by", ["here", "there"])

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from synchro import reset_synchro
 from synchro.merging import Merger
 from synchro.models import ChangeLog, Conflict, Held, MergedRow, Reference, Version
 from synchro.scanning import scan
@@ -346,3 +347,18 @@ def foreign_merges(pairs):
         ]  # fmt: skip
 
     return forged(data, change)
+
+
+def test_what_is_re_pointed_after_a_reset_does_not_look_written_past_the_log():
+    Country.objects.create(code="PL", name="a")
+    exchange(*BOTH)
+    at(City, HQ).create(name="c", country=at(Country, HQ).get())
+    carry(HQ, OFFICE)
+    reset_synchro(HQ)
+    at(Country, HQ).create(code="XX", name="x")
+    renamed(Country, OFFICE, "code", "XX", code="PL")
+    carry(OFFICE, HQ)
+    assert at(Country, HQ).count() == 1
+    renamed(City, OFFICE, "name", "d", name="c")
+    assert carry(OFFICE, HQ).conflicts == 0
+    assert scan(using=HQ).total == 0
