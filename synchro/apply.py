@@ -171,6 +171,8 @@ def _apply_alone(operation: Operation, using: str) -> None:
     except (DatabaseError, InterfaceError, HoldError):
         raise
     except Exception as error:
+        if conf.debug():  # whoever looks for the cause wants to see it
+            raise
         raise HoldError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 

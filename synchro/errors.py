@@ -10,6 +10,8 @@ SynchroError
 ├── ScanError             what was to be scanned is not tracked
 ├── TriggerError          the touch triggers could not be installed
 ├── ResolveError          a conflict could not be decided as somebody asked
+├── SynchronizeError      LOCAL could not be synchronized with REMOTE
+│   └── AmbiguousKeyError several objects have one natural key; also Django's MultipleObjectsReturned
 ├── UnloggableValueError  an object holds a value that no record can carry; also a ValueError
 └── ImportRefusedError    a bundle was not taken; nothing was changed
     ├── GapError          a bundle in between is missing
@@ -21,6 +23,8 @@ SynchroError
 """
 
 from __future__ import annotations
+
+from django.core.exceptions import MultipleObjectsReturned
 
 
 class SynchroError(Exception):
@@ -65,6 +69,10 @@ class UnloggableValueError(SynchroError, ValueError):
 
 class SynchronizeError(SynchroError):
     """LOCAL could not be synchronized with REMOTE. Both databases are as they were."""
+
+
+class AmbiguousKeyError(SynchronizeError, MultipleObjectsReturned):
+    """Several objects of REMOTE have the natural key of one here, and the model does not say that this is meant."""
 
 
 class ImportRefusedError(SynchroError):

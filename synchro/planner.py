@@ -13,7 +13,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
 from changelog_format import Change, ObjectRecord
-from synchro import naturalkeys, pointing, references, registry, storable, values
+from synchro import handlers, naturalkeys, pointing, references, registry, storable, values
 from synchro.alike import Alike, equal
 from synchro.combining import Histories
 from synchro.conf import Policy
@@ -366,6 +366,8 @@ class Planner:
             self._write(plan, slot, spec, given, change, wholly=wholly)
             plan.counts["added" if created else "changed"] += 1
         else:
+            if self._direct and handlers.has_handlers(spec.model):  # as in the original, they are told of each save
+                self._write(plan, slot, spec, given, change)
             plan.counts["unchanged"] += 1
         plan.details.append(("added" if created else "unchanged" if same else "changed", record.model, record.id))
         self.outlook.set_key(slot, spec, record.key)

@@ -17,7 +17,7 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
     that has not imported everything before the reset will be told that changes are missing. The last deletions and the
     merges stay in the log, for snapshots: no row tells of them.
     """
-    with transaction.atomic(using=using, durable=True):
+    with transaction.atomic(using=using):  # also as a part of the caller's: nothing leaves the database
         node = nodes.lock_own(using)
         seal_pending(node, using)
         node.reset_seq, node.reset_date = node.seq, node.clock if node.seq else None

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias, cast
 
 from django.db import models
+from django.utils.translation import gettext as _
 
 from changelog_format import Change, ObjectRecord
 from synchro import naturalkeys, pks, pointing, references, registry, serialize, values, versions
+from synchro.errors import AmbiguousKeyError
 from synchro.links import canonical_pair
 from synchro.registry import ModelSpec
 from synchro.versions import Current, Key, Stamp
@@ -202,6 +204,12 @@ class Outlook:
             and not (many and slot.ids and not self._first_of_many)
             and all(references.birth_node(each) != birth for each in slot.ids)
         ]
+        if len(found) > 1 and not many and self._first_of_many:  # a direct synchronization: as in the original
+            raise AmbiguousKeyError(
+                _("%(model)s: %(count)d objects have the natural key %(key)s, and it is not said to be one of many.")
+                % {"model": spec.label, "count": len(found), "key": naturalkeys.thaw(key)},
+                hint=_("Make it unique, or tell its NaturalManager allow_many=True. Nothing was changed."),
+            )
         return found[0] if len(found) == 1 or (many and found) else None
 
     def of_key(self, spec: ModelSpec, key: Any) -> list[Slot]:

@@ -71,17 +71,18 @@ def tolerance() -> int:
     return int(DEFAULT_TOLERANCE_SECONDS if seconds is None else seconds) * MICROSECONDS
 
 
-def seal_pending(node: Node, using: str) -> int:
+def seal_pending(node: Node, using: str, *, targets: bool = True) -> int:
     """Seal everything that is pending; how many changes that was.
 
-    It happens under the lock that :func:`synchro.nodes.lock_own` took.
+    It happens under the lock that :func:`synchro.nodes.lock_own` took. With *targets* rows never logged that a change
+    points to are logged before it; otherwise :func:`seal_targets` has to do so later.
     """
     start = node.seq
     relabelling.follow_renames(using)
     touches.reconcile_touched(using)
     while part := _pending(using, limit=serialize.CHUNK):
         schemas.note_own({row.model for row in part}, using)
-        for rows in serialize.chunks(_log_missing_targets(part, using)):
+        for rows in serialize.chunks(_log_missing_targets(part, using) if targets else ()):
             _number(node, rows, using)
         _number(node, part, using)
     if node.seq != start:
@@ -99,12 +100,16 @@ def seal_pending(node: Node, using: str) -> int:
 
 def _pending(using: str, *, after: int = 0, limit: int | None = None) -> list[_Row]:
     rows = changelog.pending(using).filter(pk__gt=after)[:limit]
-    return [
-        _Row(row[0], row[1], Key(row[2], row[3], upcasting.current_link(row[1], row[8], row[4])), *row[5:])
-        for row in rows.values_list(
-            "pk", "model", "root", "pk_text", "link", "action", "captured", "payload", "version"
-        )
-    ]
+    return [_row(row) for row in rows.values_list(*_ROW)]
+
+
+_ROW = ("pk", "model", "root", "pk_text", "link", "action", "captured", "payload", "version")
+
+
+def _row(values_: Sequence[Any]) -> _Row:
+    pk, model, root, pk_text, link, action, captured, payload, version = values_
+    key = Key(root, pk_text, upcasting.current_link(model, version, link))
+    return _Row(pk, model, key, action, captured, payload, version)
 
 
 def _number(node: Node, part: Sequence[_Row], using: str) -> None:
@@ -186,6 +191,20 @@ def _unlogged(targets: Iterable[tuple[ModelSpec, Any]], using: str) -> dict[Mode
         if missing:
             found[target] = [wanted[text] for text in sorted(missing)]
     return found
+
+
+def seal_targets(node: Node, start: int, using: str) -> None:
+    """Log and number the rows never logged that changes made here after the position *start* point to."""
+    end = node.seq
+    while start < end:
+        rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end).order_by("seq")
+        found = list(rows.values_list("seq", "imported", *_ROW)[: serialize.CHUNK])
+        part = [_row(values_) for _, imported, *values_ in found if not imported]
+        if part:
+            for fresh in serialize.chunks(_log_missing_targets(part, using)):
+                _number(node, fresh, using)
+        start = found[-1][0] if found else end
+    node.save(using=using, update_fields=["seq", "clock"])
 
 
 def _log_missing_targets(part: Sequence[_Row], using: str) -> list[_Row]:

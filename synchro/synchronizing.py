@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -26,11 +26,11 @@ from synchro import changelog, conf, exporting, moments, nodes, references, regi
 from synchro.errors import HeldError, SynchronizeError
 from synchro.folding import folded_records
 from synchro.guest import confirm_references, hand_over, keep_references, load_references, temporary_tables
-from synchro.models import ChangeLog, Destination, Node, options
+from synchro.models import ChangeLog, Destination, Held, Node, options
 from synchro.pause import DisableSynchroLog
 from synchro.reconciling import reconcile
 from synchro.registry import ModelSpec
-from synchro.seal import seal_pending
+from synchro.seal import seal_pending, seal_targets
 from synchro.sending_files import without_contents
 from synchro.taking import ImportReport, Taking
 
@@ -56,6 +56,13 @@ def synchronize(using: str = DEFAULT_DB_ALIAS, remote: str | None = None) -> Imp
             _("The database “%(alias)s” cannot be synchronized with itself.") % {"alias": alias},
             hint=_("Set SYNCHRO_REMOTE to another alias."),
         )
+    if any(_in_transaction(each) for each in (using, alias)):
+        raise SynchronizeError(
+            _("A synchronization cannot be part of a transaction: what REMOTE got could not be taken back with it."),
+            hint=_(
+                "Call it outside of transaction.atomic(); under ATOMIC_REQUESTS use transaction.non_atomic_requests."
+            ),
+        )
     # The pause is outermost, so that what handlers do on commit stays out of the log too.
     with DisableSynchroLog():
         report = _with_tables(alias, using) if changelog.available(alias) else _without_tables(alias, using)
@@ -65,16 +72,32 @@ def synchronize(using: str = DEFAULT_DB_ALIAS, remote: str | None = None) -> Imp
     return report
 
 
+def _in_transaction(alias: str) -> bool:
+    """Whether the caller is inside a transaction, other than that of Django's ``TestCase``: what ``durable`` asks."""
+    blocks: list[Any] = connections[alias].atomic_blocks
+    return bool(blocks) and not blocks[-1]._from_testcase  # noqa: SLF001
+
+
 def _with_tables(alias: str, using: str) -> ImportReport | None:
     """REMOTE knows what it has: it is committed first, and what a crash leaves here is sent again."""
     with transaction.atomic(using=using, durable=True), transaction.atomic(using=alias, durable=True):
         node, destination = _prepared(alias, using)
         if destination.seq >= node.seq:
-            return None
+            return _retried(alias)
         hand_over(node, alias, using)
         report = _taking(node, destination, alias, using).take()
+        seal_targets(node, destination.seq, using)
         _move(destination, node.seq, using)
     return report
+
+
+def _retried(alias: str) -> ImportReport | None:
+    """Try what is held at REMOTE again: whoever was in the way there may be gone. None where that changes nothing."""
+    if not Held.objects.using(alias).exists():
+        return None
+    name = _("Synchronization with “%(alias)s”") % {"alias": alias}
+    report = Taking(None, (), name=name, careful=True, direct=True, using=alias).retry()
+    return report if report.added or report.changed or report.deleted or report.m2m else None
 
 
 def _without_tables(alias: str, using: str) -> ImportReport | None:
@@ -101,6 +124,7 @@ def _without_tables(alias: str, using: str) -> ImportReport | None:
                 % {"alias": alias},
             ) from error
         keep_references(node, known, alias, using)
+        seal_targets(node, destination.seq, using)
     with transaction.atomic(using=using, durable=True):
         nodes.lock_own(using)
         confirm_references(alias, using)
@@ -112,10 +136,12 @@ def _without_tables(alias: str, using: str) -> ImportReport | None:
 def _prepared(alias: str, using: str) -> tuple[Node, Destination]:
     """Lock the log, number what is pending, and log the actual values of what is to be sent."""
     node = nodes.lock_own(using)
-    seal_pending(node, using)
+    # What the changes point to and was never logged is made at REMOTE only where it is missing: it gets no date by
+    # which it could win there (see seal_targets, afterwards).
+    seal_pending(node, using, targets=False)
     destination = _destination(node, alias, using)
     if destination.seq < node.seq and _reconcile(node, destination.seq, using):
-        seal_pending(node, using)
+        seal_pending(node, using, targets=False)
     return node, destination
 
 

@@ -3,16 +3,21 @@
 import datetime as dt
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, MultipleObjectsReturned
 from django.core.management import CommandError, call_command
+from django.db import transaction
+from django.test import override_settings
 from django.utils import timezone
 
 from synchro import DisableSynchroLog, export_bundle, import_bundle, reset_synchro
+from synchro.errors import SynchronizeError
 from synchro.models import ChangeLog, Conflict, options
 from synchro.synchronizing import synchronize
+from tests.app.deploy import carry, listening
 from tests.project.plain.models import Color
 from tests.project.shop.models import Car, City, Country, Person, Restaurant, Tag
 
+REMOTE = "hq"
 pytestmark = [pytest.mark.django_db(databases=["default", "hq", "ship"])]
 
 
@@ -53,7 +58,7 @@ def test_a_remote_that_is_no_database(settings):
     settings.SYNCHRO_REMOTE = "nowhere"
     with pytest.raises(ImproperlyConfigured, match="nowhere"):
         synchronize()
-    with pytest.raises(CommandError, match="nowhere"):
+    with pytest.raises(ImproperlyConfigured, match="nowhere"):
         run()
 
 
@@ -203,3 +208,71 @@ def test_setting_the_checkpoint_skips_nothing_that_was_captured_later():
     options.last_check = moment
     synchronize()
     assert Tag.objects.using("hq").filter(name="a").exists()
+
+
+def test_what_a_row_merely_points_to_overwrites_nothing():
+    for using in ("default", REMOTE):
+        Country.objects.using(using).bulk_create([Country(code="PL", name="as it was")])
+    edited = Country.objects.using(REMOTE).get()
+    edited.name = "edited on REMOTE"
+    edited.save()
+    City.objects.create(name="Wrocław", country=Country.objects.get())
+    synchronize()
+    assert Country.objects.using(REMOTE).get().name == "edited on REMOTE"
+    assert City.objects.using(REMOTE).get().country == Country.objects.using(REMOTE).get()
+
+
+def test_what_a_row_merely_points_to_reaches_a_file_all_the_same():
+    Country.objects.bulk_create([Country(code="PL", name="never logged")])
+    City.objects.create(name="Wrocław", country=Country.objects.get())
+    synchronize()
+    assert carry("default", "ship").held == 0
+    assert City.objects.using("ship").get().country.name == "never logged"
+    assert synchronize() is None
+
+
+def test_handlers_on_remote_are_told_of_a_save_that_changes_nothing():
+    tag = Tag.objects.create(name="a")
+    synchronize()
+    with listening(Tag) as told:
+        tag.save()
+        synchronize()
+    assert [(kind, using) for kind, *_, using in told if using == REMOTE] == [("pre_save", REMOTE), ("save", REMOTE)]
+
+
+def test_what_is_held_at_remote_is_tried_again_without_new_changes():
+    tag = Tag.objects.create(name="a")
+    synchronize()
+    in_the_way = Car.objects.using(REMOTE).create(plate="1", color=Color.objects.using(REMOTE).create(name="red"))
+    Car.objects.create(plate="1")
+    assert synchronize().held == 1
+    assert synchronize() is None
+    in_the_way.delete()
+    assert synchronize().held == 0
+    assert Car.objects.using(REMOTE).get().color is None
+    assert tag.pk
+
+
+def test_a_key_of_many_that_nobody_said_to_be_one_of_many_fails():
+    with override_settings(SYNCHRO_NATURAL_KEYS={"shop.person": ["name"]}):
+        for _ in range(2):
+            Person.objects.using(REMOTE).create(name="twin")
+        Person.objects.create(name="twin")
+        with pytest.raises(MultipleObjectsReturned, match="2 objects have the natural key"):
+            synchronize()
+        with (
+            pytest.raises(CommandError, match="2 objects have the natural key"),
+            override_settings(SYNCHRO_REMOTE=REMOTE),
+        ):
+            call_command("synchronize")
+    assert Person.objects.using(REMOTE).count() == 2
+
+
+@pytest.mark.django_db(databases=["default", "hq", "ship"], transaction=True)
+def test_inside_a_transaction():
+    Tag.objects.create(name="a")
+    with transaction.atomic():
+        with pytest.raises(SynchronizeError, match="cannot be part of a transaction"):
+            synchronize()
+        reset_synchro()
+    assert synchronize() is None

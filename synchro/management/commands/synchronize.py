@@ -5,8 +5,6 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import CommandError
 from django.utils.translation import gettext as _
 
 from synchro.management.commanding import SpokenCommand, add_database, reported
@@ -23,10 +21,7 @@ class Command(SpokenCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         with reported(options["database"], interrupted=_("Interrupted. Both databases are as they were.")):
-            try:
-                report = synchronize(options["database"])
-            except ImproperlyConfigured as error:
-                raise CommandError(str(error)) from error
+            report = synchronize(options["database"])
         if options["verbosity"] > 0:
             self.stdout.write(outcome(report))
         if report is None:
