@@ -1,11 +1,13 @@
 """Synchronizing LOCAL with REMOTE, both with synchro's tables."""
 
 import datetime as dt
+from unittest import mock
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured, MultipleObjectsReturned
 from django.core.management import CommandError, call_command
-from django.db import transaction
+from django.db import DatabaseError, transaction
+from django.db.models.signals import post_save
 from django.test import override_settings
 from django.utils import timezone
 
@@ -276,3 +278,30 @@ def test_inside_a_transaction():
             synchronize()
         reset_synchro()
     assert synchronize() is None
+
+
+def test_with_synchro_debug_what_a_handler_raises_ends_the_synchronization(settings):
+    def handler(using, **kwargs):
+        if using == REMOTE:
+            raise ValueError("boom")
+
+    Tag.objects.create(name="a")
+    post_save.connect(handler, sender=Tag)
+    try:
+        settings.DEBUG = settings.SYNCHRO_DEBUG = True
+        with pytest.raises(ValueError, match="boom"):
+            synchronize()
+        assert not Tag.objects.using(REMOTE).exists()
+        settings.SYNCHRO_DEBUG = False
+        assert "boom" in synchronize().held_changes[0].reason
+    finally:
+        post_save.disconnect(handler, sender=Tag)
+    Tag.objects.create(name="b")
+    assert synchronize().held == 0
+    assert Tag.objects.using(REMOTE).count() == 2
+
+
+def test_a_refusal_of_the_database_promises_nothing():
+    failing = mock.patch("synchro.management.commands.synchronize.synchronize", side_effect=DatabaseError("crash"))
+    with failing, pytest.raises(CommandError, match="The database refused: crash\nRun the command again"):
+        call_command("synchronize")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
+from django.core.management.base import CommandError
+from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from synchro.management.commanding import SpokenCommand, add_database, reported
@@ -21,7 +23,11 @@ class Command(SpokenCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         with reported(options["database"], interrupted=_("Interrupted. Both databases are as they were.")):
-            report = synchronize(options["database"])
+            try:
+                report = synchronize(options["database"])
+            except DatabaseError as error:  # perhaps by the second commit, after the first
+                text = _("The database refused: %(error)s\nRun the command again: what is there already is recognised.")
+                raise CommandError(text % {"error": error}) from error
         if options["verbosity"] > 0:
             self.stdout.write(outcome(report))
         if report is None:
