@@ -20,10 +20,9 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
     with transaction.atomic(using=using):  # also as a part of the caller's: nothing leaves the database
         node = nodes.lock_own(using)
         seal_pending(node, using)
-        node.reset_seq, node.reset_date = node.seq, node.clock if node.seq else None
-        last = ChangeLog.objects.using(using).filter(log=node, seq=node.seq).values_list("date", flat=True).first()
-        if last is not None:
-            node.reset_date = last
+        # Of the earlier reset where nothing was logged since: peers know the position by this date.
+        node.reset_date = nodes.date_at(node, node.seq, using) if node.seq else None
+        node.reset_seq = node.seq
         node.save(using=using)
         reconciling.remember_rows(using)
         held = Held.objects.using(using).values("change")

@@ -551,3 +551,13 @@ def test_a_change_committed_while_targets_are_logged_stays_behind_what_was_befor
     assert [each.model for each in sealed()][:2] == ["shop.country", "shop.city"]
     second = sealed()[-1]
     assert second.date == second.captured
+
+
+def test_a_second_reset_leaves_the_date_at_its_position_as_it_was():
+    Tag.objects.create(name="a")
+    reset_synchro()
+    node = Node.objects.get(current=True)
+    Node.objects.filter(current=True).update(clock=node.clock + 1_000_000)  # as an import raises it
+    reset_synchro()
+    assert Node.objects.get(current=True).reset_date == node.reset_date
+    assert node.reset_date is not None
