@@ -12,7 +12,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, models
 
-from synchro import conf, naturalkeys, registry, tables, triggers, upcasting
+from synchro import conf, keychecks, naturalkeys, registry, tables, triggers, upcasting
 from synchro.models import LABEL_LENGTH, PK_LENGTH, Touch
 
 _SAVE_TABLE = ("self", "raw", "cls", "force_insert", "force_update", "using", "update_fields")
@@ -123,6 +123,7 @@ def _model_messages() -> Iterator[CheckMessage]:
     for model in sorted(registry.tracked(), key=lambda each: each._meta.label_lower):
         yield from _of_model(model)
     yield from _natural_keys()
+    yield from keychecks.messages()
     yield from _unmanaged()
     yield from _versions()
     database_cascades = tuple(

@@ -10,8 +10,9 @@ or looks further is *opaque* (None), and callers go through the two methods them
 from __future__ import annotations
 
 import inspect
-from contextlib import ExitStack, contextmanager
-from types import MethodType
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from django.core.exceptions import FieldDoesNotExist
@@ -20,7 +21,7 @@ from django.db import connections, models
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["clear_caches", "confirmed_paths", "natural_key_paths"]
+__all__ = ["Trace", "clear_caches", "confirmed_paths", "natural_key_paths", "trace"]
 
 Model = type[models.Model]
 
@@ -49,6 +50,9 @@ KNOWN_LOOKUPS: dict[tuple[str, str], Callable[[Any], tuple[str, ...]]] = {
 _NEUTRAL = frozenset({
     "all", "db_manager", "defer", "get_queryset", "only", "order_by", "prefetch_related", "select_related", "using",
 })  # fmt: skip
+
+# Trees: what the methods of django-mptt and django-treebeard that go up are called.
+_UPWARDS = frozenset({"get_ancestors", "get_family", "get_parent", "get_root"})
 
 _natural_key_cache: dict[Model, tuple[str, ...] | None] = {}
 _confirmed_cache: dict[Model, tuple[str, ...] | None] = {}
@@ -338,3 +342,66 @@ def confirmed_paths(model: Model) -> tuple[str, ...] | None:
                 confirmed = False
         _confirmed_cache[model] = paths if confirmed else None
     return _confirmed_cache[model]
+
+
+# --- what a computed key is made of -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Trace:
+    """What a ``natural_key()`` that is not told by fields was seen to do.
+
+    ``instances``: the fields whose objects, not values, are components of the key. ``upwards``: the fields and methods
+    by which it went on to objects of its own kind.
+    """
+
+    instances: tuple[str, ...]
+    upwards: tuple[str, ...]
+
+
+class _TracedRow(_Row):
+    """As `_Row`, with the methods and properties of the class, and seen to be there: ``if self.parent:``."""
+
+    def __init__(self, model: Model, seen: dict[str, None], prefix: str = "", depth: int = 0) -> None:
+        super().__init__(model, prefix, depth=depth)
+        self.__dict__["_seen"] = seen
+
+    def __bool__(self) -> bool:  # type: ignore[override]  # what _Inert refuses
+        return True
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _UPWARDS:
+            self.__dict__["_seen"][name] = None
+            raise _OpaqueError
+        try:
+            return super().__getattr__(name)
+        except _OpaqueError:
+            own = inspect.getattr_static(self.__dict__["_model"], name, None)
+            if isinstance(own, property) and own.fget is not None:
+                return own.fget(self)
+            if isinstance(own, FunctionType):
+                return MethodType(own, self)
+            raise
+
+    def _value(self, field: models.Field[Any, Any], *, raw: bool) -> Any:
+        state = self.__dict__
+        if raw or not isinstance(field, models.ForeignKey):
+            return super()._value(field, raw=raw)
+        if issubclass(state["_model"], field.remote_field.model):
+            state["_seen"][field.name] = None
+        if state["_depth"] >= MAX_DEPTH:
+            raise _OpaqueError
+        return _TracedRow(
+            field.remote_field.model, state["_seen"], f"{state['_prefix']}{field.name}__", state["_depth"] + 1
+        )
+
+
+def trace(model: Model) -> Trace:
+    """What ``model.natural_key()`` does, as far as stand-ins can follow it. Never touches the database."""
+    upwards: dict[str, None] = {}
+    key: Any = ()
+    with suppress(Exception), _no_database([]):  # user code, called in a way that it was not made for
+        key = _function(model, "natural_key")(_TracedRow(model, upwards))
+    components = key if type(key) in (tuple, list) else ()
+    instances = [part.__dict__["_prefix"].rstrip("_") for part in components if type(part) is _TracedRow]
+    return Trace(tuple(instances), tuple(upwards))

@@ -15,8 +15,8 @@ LAYERS = tuple(
     tuple(f"synchro.{name}" for name in row.split())
     for row in (
         (
-            "management management.* admin admin.* views urls status reset apps migrating checks core utility settings "
-            "requests triggers"
+            "management management.* admin admin.* views urls status reset apps migrating checks keychecks core "
+            "utility settings requests triggers"
         ),
         "splitting pruning",
         "conflicts exporting importing legacy synchronizing",
