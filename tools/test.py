@@ -24,6 +24,8 @@ from environment import ROOT, EnvironmentFailedError, clean_environ, ensure
 
 DATABASES = {"sqlite": "SQLite", "postgres": "PostgreSQL", "mariadb": "MariaDB", "mixed": "all three at once"}
 EXTRAS = {"sqlite": "test", "postgres": "test,postgres", "mariadb": "test,mysql", "mixed": "test,postgres,mysql"}
+# As many processes as there are cores, each with databases of its own; `-n 0` among the arguments puts them into one.
+IN_PARALLEL = ["-n", "auto", "--maxprocesses", "4", "--dist", "worksteal"]
 # What carries bundles from one kind of database to the others.
 MIXED = [f"tests/app/test_{name}.py" for name in ("field_values", "zoo_property", "replay_property", "generic_keys")]
 
@@ -76,7 +78,7 @@ def checks(python: Path, chosen: argparse.Namespace, pytest_arguments: list[str]
     chosen_tests = (
         MIXED if chosen.database == "mixed" and not any("tests/" in each for each in pytest_arguments) else []
     )
-    tests = ("tests", module("pytest", *chosen_tests, *pytest_arguments))
+    tests = ("tests", module("pytest", *IN_PARALLEL, *chosen_tests, *pytest_arguments))
     if chosen.only_tests:
         return [tests]
     migrations = module("django", "makemigrations", "--check", "--dry-run", "--settings", "tests.project.settings")
