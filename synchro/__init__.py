@@ -19,7 +19,9 @@ A map, in the order in which one change travels::
       resolving     ids and natural keys → our rows
       alike         rows without either that both sides have had from the start
       planner       what to write; writes nothing (plan: its words; plan_links, plan_merges, plan_parents: its parts)
-      deciding      who wins (combining: both; unlogged: what was written past the log is kept)
+      reviving      what a deleted parent was, that comes back for a living child
+      deciding      who wins (ancestry: what was made on what; combining: both sides; unlogged: what was written past
+                    the log is kept)
       merging       two rows that turn out to be one object (merging_rows, merging_registers)
       apply         writes; decides nothing (parking: unique values exchanged; removing: what is deleted along)
       numbering     keeps primary keys as they were at their birthplace, where that is wanted

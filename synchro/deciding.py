@@ -14,6 +14,7 @@ from typing import Any
 
 from changelog_format import Change
 from synchro import conf
+from synchro.ancestry import Ancestry
 from synchro.combining import Histories
 from synchro.conf import Policy
 from synchro.models import Action
@@ -51,6 +52,7 @@ class Decider:
         policy: Policy | None,
         default: Policy,
         histories: Histories,
+        ancestry: Ancestry,
         held: Iterable[tuple[str, str, str]] = (),
         *,
         forced: bool = False,
@@ -67,6 +69,7 @@ class Decider:
         self._default = default
         self._forced = forced
         self.histories = histories
+        self.ancestry = ancestry
         self._held = set(held)
         # What was decided against the order of dates, and for links whether they are there.
         self._kept: dict[tuple[str | None, ...], bool] = {}
@@ -87,7 +90,8 @@ class Decider:
         for place, waits in plan.waiting.items():
             (self._held.add if waits else self._held.discard)(place)
 
-    def _waits(self, plan: Plan, place: tuple[str, str, str]) -> bool:
+    def waits(self, plan: Plan, place: tuple[str, str, str]) -> bool:
+        """Whether the object or link at *place* waits for somebody's decision."""
         return plan.waiting.get(place, place in self._held)
 
     def kept_link(self, place: LinkPlace) -> bool | None:
@@ -120,14 +124,14 @@ class Decider:
             return Verdict(apply=wins)  # a row of another table of the family only
         place = (spec.root_label, slot.log_text, "")
         kept = slot.ours or (spec.root_label, slot.text) in self._kept
-        concurrent = local is None or kept or self._concurrent(local, change)
+        concurrent = local is None or kept or self._concurrent(local, change, Key(*place))
         deleting = isinstance(change.record, Change) and change.record.action == Action.DELETE
         if local is not None and slot.deleted:
             same = deleting
         if change.resolution and wins:
             plan.closed.append((spec.root_label, slot, "", change, len(plan.conflicts)))
             plan.waiting[place] = False
-        waits = self._waits(plan, place) and not change.resolution and (wins or concurrent)
+        waits = self.waits(plan, place) and not change.resolution and (wins or concurrent)
         if same or local == change.stamp or not (concurrent or waits) or self._forced:
             return Verdict(apply=wins)
         policy = "hold" if waits else self.policy_of(spec, change)
@@ -174,12 +178,14 @@ class Decider:
         if current is None:
             return True, True
         wins = change.stamp > current.stamp or self._forced
-        concurrent = kept is not None or (current.stamp != change.stamp and self._concurrent(current.stamp, change))
+        concurrent = kept is not None or (
+            current.stamp != change.stamp and self._concurrent(current.stamp, change, place)
+        )
         here = not current.deleted if kept is None else kept
         if change.resolution and wins:
             plan.closed.append((spec.label, source, place.link, change, len(plan.conflicts)))
             plan.waiting[place] = False
-        waits = self._waits(plan, place) and not change.resolution and (wins or concurrent)
+        waits = self.waits(plan, place) and not change.resolution and (wins or concurrent)
         if here == present or not (concurrent or waits) or self._forced:
             return wins, wins
         policy = "hold" if waits else self.policy_of(spec, change)
@@ -207,13 +213,14 @@ class Decider:
             return False, False
         return wins, decided
 
-    @staticmethod
-    def _concurrent(local: Stamp, change: Incoming) -> bool:
-        """Whether *change* was made without knowing of *local*.
+    def _concurrent(self, local: Stamp, change: Incoming, key: Key) -> bool:
+        """Whether *change* and *local* were made without knowing of each other.
 
         A node knows its own changes, also those that were held here.
         """
-        return local.node != change.stamp.node and (change.base is None or local > change.base)
+        if local.node == change.stamp.node or not (change.base is None or local > change.base):
+            return False
+        return change.stamp > local or not self.ancestry.made_upon(key, local, change.stamp)
 
 
 def _winner(taken: dict[str, Any] | None, *, decided: bool) -> str:

@@ -22,6 +22,10 @@ class HoldError(Exception):
     """This record cannot be applied now; the text says why."""
 
 
+class DeadTargetError(HoldError):
+    """What the record needs was deleted here."""
+
+
 class VoidError(HoldError):
     """This record means nothing here: by the upcasters it has no counterpart in the present version of its model."""
 
@@ -182,7 +186,8 @@ NO_RECORD = -1
 class Plan:
     """The outcome for one chunk.
 
-    ``held_objects``: number of an object record that could not be used yet → why.
+    ``orphans``: those of ``held`` that need something that was deleted here. ``held_objects``: number of an object
+    record that could not be used yet → why.
     ``slots``: number in the chunk → the object that the change is about, for the log; ``stamped`` and ``stamped_links``
     are the registers that the chunk moves. ``revived``: objects that get a row again, and their names until now.
     ``waiting``: whether an object or link waits for a decision after the chunk, where the chunk changed that.
@@ -192,6 +197,7 @@ class Plan:
     operations: list[Operation] = field(default_factory=list)
     conflicts: list[FoundConflict] = field(default_factory=list)
     held: dict[int, str] = field(default_factory=dict)
+    orphans: set[int] = field(default_factory=set)
     held_objects: dict[int, str] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     slots: dict[int, Slot] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from synchro.plan import HoldError, Incoming, Link, Plan
 from synchro.plan_merges import attach
 from synchro.registry import ModelSpec
 from synchro.resolving import Outlook, Slot, canonical_ends, frozen
-from synchro.versions import Current, Key
+from synchro.versions import Current, Key, Stamp
 
 
 def plan_link(plan: Plan, outlook: Outlook, decider: Decider, spec: ModelSpec, change: Incoming, number: int) -> None:
@@ -70,6 +70,19 @@ def plan_link_again(plan: Plan, outlook: Outlook, spec: ModelSpec, change: Incom
     current = outlook.link((source, spec, record.field, target), _link_key(spec, record.field, source, target))
     if current is not None and current.stamp == change.stamp:
         plan.operations.append(Link(source, spec, relation, target, record.action == Action.LINK, change))
+
+
+def link_register(outlook: Outlook, spec: ModelSpec, record: Any) -> tuple[Key, Stamp | None]:
+    """How the log names the link that *record* is about, and its newest version, as far as both ends are here."""
+    relation = spec.links.get(record.field)
+    source = outlook.by_id(spec, record.id)
+    target = None if relation is None else outlook.by_id(registry.spec(relation.related_model), record.target.id)
+    if relation is None or source is None or target is None:
+        return Key("", ""), None
+    source, target = canonical_ends(relation, source, target)
+    current = outlook.link((source, spec, record.field, target), _link_key(spec, record.field, source, target))
+    key = Key(spec.label, source.log_text, f"{record.field}:{target.log_text}")
+    return key, None if current is None else current.stamp
 
 
 def _end(plan: Plan, outlook: Outlook, spec: ModelSpec, object_id: str, key: list[Any] | None) -> Slot:

@@ -7,6 +7,7 @@ and the changes that are held. It reads, and writes nothing; :mod:`synchro.apply
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist
@@ -15,18 +16,21 @@ from django.db import models
 from changelog_format import Change, ObjectRecord
 from synchro import handlers, naturalkeys, pointing, references, registry, storable, values
 from synchro.alike import Alike, equal
+from synchro.ancestry import Ancestry
 from synchro.combining import Histories
 from synchro.conf import Policy
 from synchro.deciding import Decider, stamp
 from synchro.filing import IncomingFiles, file_columns
 from synchro.models import Action
-from synchro.plan import NO_RECORD, HoldError, Incoming, Plan, Remove, VoidError, Write
-from synchro.plan_links import plan_link, plan_link_again
+from synchro.plan import NO_RECORD, DeadTargetError, FoundConflict, HoldError, Incoming, Plan, Remove, VoidError, Write
+from synchro.plan_links import link_register, plan_link, plan_link_again
 from synchro.plan_merges import attach, collisions, plan_same, unite
-from synchro.plan_parents import keep_parents, keep_revived
+from synchro.plan_parents import NEEDING, keep_parents, keep_revived
 from synchro.registry import AnyField, ModelSpec
 from synchro.resolving import Lock, Outlook, Slot, Wanted, frozen, target_spec, wanted_by
+from synchro.reviving import LastStates
 from synchro.unlogged import keep_unlogged
+from synchro.versions import Key, Stamp
 
 
 class Planner:
@@ -63,7 +67,8 @@ class Planner:
         """
         self._own = own_ident
         histories = Histories(own_ident, using)
-        self.decider = Decider(policy, default_policy, histories, held, forced=forced, compare=compare)
+        ancestry = Ancestry(using)
+        self.decider = Decider(policy, default_policy, histories, ancestry, held, forced=forced, compare=compare)
         self._using = using
         self._specs: dict[tuple[str, int], ModelSpec | str] = {}
         self._promised: frozenset[tuple[str, str]] = frozenset()
@@ -72,6 +77,8 @@ class Planner:
         self._files = files or IncomingFiles(using, reading=True, quick=True)
         self._lock = lock
         self._direct = direct
+        self._reviving = False
+        self._coming_back: set[Slot] | None = None
         self.forget()
 
     def accept(self, plan: Plan) -> None:
@@ -85,6 +92,7 @@ class Planner:
             self._own, self._using, pending=self._pending, lock=self._lock, first_of_many=self._direct
         )
         self._alike = Alike(self.outlook)
+        self._last = LastStates(self._own, self._using)
 
     @staticmethod
     def nothing(change: Incoming, reason: str) -> Plan:
@@ -115,12 +123,16 @@ class Planner:
         self._name_files(spec, record, slot, given)
         return equal(spec, slot.state, given)
 
-    def plan(self, changes: Sequence[Incoming], *, promise: bool = False, last: bool = False) -> Plan:
+    def plan(
+        self, changes: Sequence[Incoming], *, promise: bool = False, last: bool = False, revive: bool = False
+    ) -> Plan:
         """What to do for *changes*, in their order. Reads only. Raises ``ConflictFoundError`` under the policy "fail".
 
         With *promise* an object may be pointed to before it comes: what points to a later one of *changes* need not
         wait. With *last* nothing comes after them: what would get the natural key of another object is that object.
+        With *revive* what one of them cannot live without comes back where it was deleted here.
         """
+        self._reviving = revive
         promised = set(self._states(changes)) if promise else set()
         while True:
             self._promised = frozenset(promised)
@@ -136,6 +148,8 @@ class Planner:
     def _plan(self, changes: Sequence[Incoming]) -> Plan:
         plan = Plan()
         self._load(changes)
+        if self._reviving:
+            self._load_last_states(changes)
         # Merges first: whatever else is said of either of two ids is then said of one object.
         for number, change in sorted(enumerate(changes), key=lambda each: not _is_merge(each[1])):
             record = change.record
@@ -158,6 +172,8 @@ class Planner:
                 if isinstance(record, Change):
                     plan.held[number] = str(error)
                     plan.details.append(("held", record.model, record.id))
+                    if isinstance(error, DeadTargetError):
+                        plan.orphans.add(number)
                 else:
                     plan.held_objects[number] = str(error)
         keep_revived(plan)
@@ -275,7 +291,51 @@ class Planner:
             )
         self.outlook.load(wanted, links, written, about)
         self._alike.load(records)
+        self._load_ancestry(changes)
         self._load_histories(changes)
+
+    def _load_ancestry(self, changes: Sequence[Incoming]) -> None:
+        """What was made on what, of the objects and links that have a later version than that of *changes*."""
+        found: list[tuple[Key, Stamp]] = []
+        for change in changes:
+            record = change.record
+            if not isinstance(record, Change) or record.action == Action.SAME:
+                continue
+            try:
+                spec = self._spec(change)
+            except HoldError:
+                continue
+            if record.field is not None:
+                known = [link_register(self.outlook, spec, record)]
+            else:
+                slots = [self.outlook.by_id(spec, record.id), *self.outlook.of_key(spec, frozen(record.key))]
+                known = [(Key(spec.root_label, slot.log_text), slot.stamp) for slot in slots if slot is not None]
+            found += [
+                (key, change.stamp)
+                for key, newest in known
+                if newest is not None and newest > change.stamp and newest.node != change.stamp.node
+            ]
+        if found:
+            self.decider.ancestry.load(found)
+
+    def _load_last_states(self, changes: Sequence[Incoming]) -> None:
+        """What objects last were that *changes* need and that were deleted here; and what these need in turn."""
+        while changes:
+            dead: dict[Slot, None] = {}
+            for change in changes:
+                try:
+                    spec = self._spec(change)
+                except HoldError:
+                    continue
+                for name, object_id in (getattr(change.record, "refs", None) or {}).items():
+                    relation = spec.relations.get(name)
+                    if relation is None:
+                        continue
+                    slot = self.outlook.by_id(registry.spec(relation.related_model), object_id)
+                    if slot is not None and not slot.alive and slot.deleted:
+                        dead[slot] = None
+            changes = self._last.load(dead)
+            self._load(changes)
 
     def _load_histories(self, changes: Sequence[Incoming]) -> None:
         """What a merge of both sides needs, of the objects on which there may be one."""
@@ -334,15 +394,23 @@ class Planner:
         record: Any = change.record
         try:
             given = self._values(plan, spec, record)
-        except (HoldError, values.UndecodableValueError):
+        except (HoldError, values.UndecodableValueError) as error:
             slot = self._superseded_by(spec, change)
-            if slot is None:
+            if slot is None and self._reviving and isinstance(error, DeadTargetError):
+                slot = self._kept_against(plan, spec, change, number)
+            elif slot is None:
                 raise
-            plan.slots[number] = slot
-            verdict = self.decider.decide(plan, spec, slot, change, number, same=False)
-            plan.counts["stale"] += not verdict.conflict
-            plan.details.append(("stale", record.model, record.id))
-            return
+            if slot is not None:
+                plan.slots[number] = slot
+                verdict = self.decider.decide(plan, spec, slot, change, number, same=False)
+                plan.counts["stale"] += not verdict.conflict
+                plan.details.append(("stale", record.model, record.id))
+                return
+            self._coming_back = set()
+            try:
+                given = self._values(plan, spec, record)
+            finally:
+                self._coming_back = None
         slot = self._object(plan, spec, change, given)
         plan.slots[number] = slot
         local = slot.stamp
@@ -397,8 +465,18 @@ class Planner:
         slot = self.outlook.by_id(spec, change.record.id)
         if slot is None or slot.stamp is None or slot.stamp <= change.stamp:
             return None
-        same_node = slot.stamp.node == change.stamp.node
-        return slot if same_node or self.decider.policy_of(spec, change) == "newest" else None
+        key = Key(spec.root_label, slot.log_text)
+        knew = slot.stamp.node == change.stamp.node or self.decider.ancestry.made_upon(key, slot.stamp, change.stamp)
+        return slot if knew or self.decider.policy_of(spec, change) == "newest" else None
+
+    def _kept_against(self, plan: Plan, spec: ModelSpec, change: Incoming, number: int) -> Slot | None:
+        """The object, where what is here of it is kept against *change*, whatever the values."""
+        slot = self.outlook.by_id(spec, change.record.id)
+        if slot is None or slot.stamp is None:
+            return None
+        trial = Plan(waiting=dict(plan.waiting))
+        verdict = self.decider.decide(trial, spec, replace(slot), change, number, same=False)
+        return None if verdict.apply else slot
 
     def _write(
         self,
@@ -500,9 +578,52 @@ class Planner:
             return slot
         if slot is None:
             raise HoldError(f"{relation.name} points to {target.label} {object_id}, which is not here")
-        if not slot.alive:
-            raise HoldError(f"{relation.name} points to {target.label} {object_id}, which is deleted here")
+        if not slot.alive and slot not in (self._coming_back or ()):
+            text = f"{relation.name} points to {target.label} {object_id}, which is deleted here"
+            if relation.remote_field.on_delete not in NEEDING:
+                raise HoldError(text)  # whoever made it will hear of the deletion, and point elsewhere
+            if self._coming_back is None or not self._revive(plan, slot, self._coming_back):
+                raise DeadTargetError(text)
         return slot
+
+    def _revive(self, plan: Plan, slot: Slot, coming_back: set[Slot]) -> bool:
+        """Bring *slot* back, which a living child needs, by a logged change; False where that cannot be done.
+
+        It has the state that it was deleted with, and what that needs comes back, too. *coming_back* has what does so
+        already.
+        """
+        change = self._last.of(slot)
+        if change is None or slot.stamp is None or self.decider.waits(plan, (slot.spec.root_label, slot.log_text, "")):
+            return False
+        coming_back.add(slot)
+        spec = self._spec(change)
+        record: Any = self._without_lost(spec, change.record)
+        given = self._values(plan, spec, record)
+        self._name_files(spec, record, slot, given)
+        plan.counts["conflicts"] += 1
+        plan.details.append(("conflict", record.model, record.id))
+        plan.conflicts.append(
+            FoundConflict(
+                kind="parent", spec=spec, slot=slot, change=change, local=slot.stamp, local_deleted=True, state=None,
+                winner="incoming", policy="newest",
+            )
+        )  # fmt: skip
+        self._write(plan, slot, spec, given, change)
+        self.outlook.set_key(slot, spec, record.key)
+        plan.decisions.append((slot, spec))
+        return True
+
+    def _without_lost(self, spec: ModelSpec, record: Any) -> Any:
+        """*record* without what it pointed to and can live without, where that is not here any more."""
+        lost = []
+        for name, object_id in record.refs.items():
+            relation = spec.relations.get(name)
+            if relation is not None and relation.null and relation.remote_field.on_delete not in NEEDING:
+                slot = self.outlook.by_id(registry.spec(relation.related_model), object_id)
+                if slot is None or not slot.alive:
+                    lost.append(name)
+        refs = {name: object_id for name, object_id in record.refs.items() if name not in lost}
+        return replace(record, fields={**record.fields, **dict.fromkeys(lost)}, refs=refs)
 
     def _generic_target(self, plan: Plan, spec: ModelSpec, column: AnyField, record: Any) -> Any:
         """What the generic foreign key *column* of *record* is to hold: its target's slot, or the raw value.

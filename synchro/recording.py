@@ -43,8 +43,8 @@ class Removal:
 
 
 def _entry(spec: ModelSpec, text: str, link: str, action: Action, payload: str) -> changelog.Entry:
-    now = changelog.now()
-    return changelog.Entry(spec.label, spec.root_label, text, link, action.value, now, payload, spec.version)
+    now, root = changelog.now(), spec.label if action in (Action.LINK, Action.UNLINK) else spec.root_label
+    return changelog.Entry(spec.label, root, text, link, action.value, now, payload, spec.version)
 
 
 class Recorder:
@@ -211,10 +211,13 @@ class Recorder:
     @staticmethod
     def _place(plan: Plan, number: int, change: Incoming) -> tuple[str, str]:
         """Root model and primary key text by which the log finds the history of the object."""
-        slot, record = plan.slots.get(number), change.record
+        slot = plan.slots.get(number)
+        record: Any = change.record
         if slot is not None and number not in plan.held:
             model = registry.by_label(record.model)
-            return (registry.spec(model).root_label if model is not None else record.model), slot.log_text
+            # A link's history is that of the model that declares the field, whatever table its objects begin in.
+            linked = model is None or record.field is not None
+            return (record.model if linked else registry.spec(model).root_label), slot.log_text
         return record.model, unborn_text(record.id)
 
     @staticmethod

@@ -146,6 +146,7 @@ class Taking:
         self._details: list[tuple[str, str, str]] = []
         self._tables: set[str] = set()
         self._refused: set[tuple[str, int]] = set()
+        self._orphans: set[tuple[str, int]] = set()
         self._still_held: Sequence[Incoming] = ()
         self.files = IncomingFiles(using, reading=dry_run)
         self._known: list[Incoming] = []
@@ -377,17 +378,18 @@ class Taking:
         *,
         promise: bool = False,
         last: bool = False,
+        revive: bool = False,
     ) -> None:
         """Take *batch* as a whole; where the database refuses that, its halves, down to the record that is to blame.
 
         That one is held with the reason that the database gives, and the others go in, in the sender's order.
-        *promise* and *last*: see ``Planner.plan``.
+        *promise*, *last* and *revive*: see ``Planner.plan``.
         """
         if not batch:
             return
         try:
             with recorder.restored_on_error(), transaction.atomic(using=self._using):
-                plan = self._carry_out(batch, planner, recorder, promise=promise, last=last)
+                plan = self._carry_out(batch, planner, recorder, promise=promise, last=last, revive=revive)
         except ConflictFoundError as error:
             raise self._conflict(error) from error
         except OperationalError:
@@ -396,8 +398,8 @@ class Taking:
             planner.forget()
             if len(batch) > 1:
                 middle = len(batch) // 2
-                self._take_batch(batch[:middle], planner, recorder, promise=promise, last=last)
-                self._take_batch(batch[middle:], planner, recorder, promise=promise, last=last)
+                self._take_batch(batch[:middle], planner, recorder, promise=promise, last=last, revive=revive)
+                self._take_batch(batch[middle:], planner, recorder, promise=promise, last=last, revive=revive)
                 return
             self._refused.add((batch[0].stamp.node, batch[0].origin_seq))
             plan = planner.nothing(batch[0], _reason(error))
@@ -412,15 +414,22 @@ class Taking:
         planner.accept(plan)
 
     def _carry_out(
-        self, batch: Sequence[Incoming], planner: Planner, recorder: Recorder, *, promise: bool, last: bool
+        self,
+        batch: Sequence[Incoming],
+        planner: Planner,
+        recorder: Recorder,
+        *,
+        promise: bool,
+        last: bool,
+        revive: bool,
     ) -> Plan:
-        plan = planner.plan(batch, promise=promise, last=last)
+        plan = planner.plan(batch, promise=promise, last=last, revive=revive)
         folded: list[Outcome] = []
         while plan.folds:  # what is one object is made one first; then there may be nothing else to decide
             outcome = recorder.merger().carry_out(plan.folds)
             folded.append(outcome)
             planner.forget()
-            plan = planner.plan(batch, promise=promise, last=last)
+            plan = planner.plan(batch, promise=promise, last=last, revive=revive)
             if not outcome.moved:
                 raise HoldError("its natural key is that of another object")
         recorder.describe_conflicts(plan)
@@ -452,14 +461,39 @@ class Taking:
             together = [change for change in held if (change.stamp.node, change.origin_seq) not in self._refused]
             self._held.clear()
             self._held_anew = 0
+            self._orphans.clear()
             recorder.retrying = True
             objects = recorder.held_objects()  # what held changes point to, and what they point to themselves
             for part in [*serialize.chunks(objects), *serialize.chunks(together), *([change] for change in alone)]:
                 self._take_batch(part, planner, recorder, promise=True, last=True)
             recorder.retrying = False
             self._still_held = recorder.held_changes()
-            if (len(self._still_held), len(self._refused)) == before:
+            progress = (len(self._still_held), len(self._refused)) != before
+            if not progress and not self._revive_parents(planner, recorder):
                 return
+
+    def _revive_parents(self, planner: Planner, recorder: Recorder) -> bool:
+        """What is held because something that it cannot live without was deleted here: that comes back.
+
+        Not before everything else was tried: it may have come back by itself, or the children may be gone. Whether any
+        of it went in.
+        """
+        orphans = [each for each in self._still_held if (each.stamp.node, each.origin_seq) in self._orphans]
+        if not orphans:
+            return False
+        told, anew = list(self._held), self._held_anew
+        self._held.clear()
+        self._held_anew = 0
+        recorder.retrying = True
+        for part in serialize.chunks(orphans):
+            self._take_batch(part, planner, recorder, promise=True, last=True, revive=True)
+        recorder.retrying = False
+        before = len(self._still_held)
+        self._still_held = recorder.held_changes()
+        if len(self._still_held) == before:
+            self._held, self._held_anew = told, anew
+            return False
+        return True
 
     def _finish_deferred(self, recorder: Recorder) -> None:
         """Deletions that were put off for living children.
@@ -504,6 +538,8 @@ class Taking:
             record: Any = batch[number].arrived
             self._held_anew += (batch[number].stamp.node, batch[number].origin_seq) not in self._held_before
             self._held.append(HeldChange(model=record.model, id=record.id, reason=reason))
+            if number in plan.orphans:
+                self._orphans.add((batch[number].stamp.node, batch[number].origin_seq))
         room = 100_000 - len(self._details)
         self._details += plan.details[:room]
 

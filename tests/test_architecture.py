@@ -23,8 +23,8 @@ LAYERS = tuple(
         "guest taking folding scanning bulk",
         (
             "drift sending_files filing seal touches walking reconciling planner plan_links plan_merges plan_parents "
-            "deciding combining unlogged plan merging merging_rows merging_registers apply parking removing recording "
-            "checkpoints numbering alike resolving portable restoring digests"
+            "deciding ancestry reviving combining unlogged plan merging merging_rows merging_registers apply parking "
+            "removing recording checkpoints numbering alike resolving portable restoring digests"
         ),
         "capture deletions links changelog references versions pointing serialize nodes schemas relabelling",
         (
