@@ -31,7 +31,8 @@ Below them: registry (what is tracked), ordering, serialize and values (what a s
 PostgreSQL's fields, storable for what a database cannot hold), naturalkeys, references, versions, pks, tables (bulk
 SQL), nodes, models, moments, conf. For schemas that differ: upcasting (what projects say of older versions of their
 models), schemas (what those looked like), relabelling (models that were renamed), drift (what a bundle's header tells).
-For the contents of files: sending_files and filing. What is wrong with settings and models: checks, keychecks.
+For the contents of files: sending_files and filing. What is wrong with settings and models: checks, keychecks. Who
+makes a change, and why: actors, with middleware for requests; around (and pause) run functions inside blocks.
 
 Straight from database to database: synchronizing, with folding (one change an object) and guest (a REMOTE without our
 tables). core, utility and settings hold the names that 0.2 to 0.7 had there.
@@ -45,6 +46,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from synchro.actors import acting
     from synchro.exporting import ExportReport, export_bundle
     from synchro.importing import ImportReport, import_bundle, import_bundles, retry_held
     from synchro.logged import LoggedManager, LoggedQuerySet
@@ -64,6 +66,7 @@ _WHERE = {
     "NaturalKeyModel": "synchro.managers",
     "NaturalManager": "synchro.managers",
     "VersionedRecord": "synchro.upcasting",
+    "acting": "synchro.actors",
     "call_synchronize": "synchro.synchronizing",
     "disable_synchro_log": "synchro.pause",
     "export_bundle": "synchro.exporting",
@@ -86,6 +89,7 @@ __all__ = [
     "NaturalManager",
     "ScanReport",
     "VersionedRecord",
+    "acting",
     "call_synchronize",
     "disable_synchro_log",
     "export_bundle",

@@ -19,7 +19,7 @@ from django.db import connections, models
 from changelog_format import LimitError
 from changelog_format.jsonl import check_size
 from changelog_format.limits import LINE_SIZE, LINE_VALUES
-from synchro import pks, registry, serialize, tables
+from synchro import actors, pks, registry, serialize, tables
 from synchro.errors import UnloggableValueError
 from synchro.models import PK_LENGTH, Action, ChangeLog
 from synchro.pause import is_paused
@@ -27,7 +27,10 @@ from synchro.registry import ModelSpec, spec
 
 
 class Entry(NamedTuple):
-    """One row to be logged: the columns of ``ChangeLog`` in the order in which they are inserted."""
+    """One row to be logged: the columns of ``ChangeLog`` in the order in which they are inserted.
+
+    Who made the change is whoever acts when it is logged.
+    """
 
     model: str
     root: str
@@ -40,7 +43,8 @@ class Entry(NamedTuple):
 
 
 _FIELDS = tables.columns(
-    ChangeLog, "model", "root", "pk_text", "link", "action", "captured", "payload", "version", "imported"
+    ChangeLog,
+    *("model", "root", "pk_text", "link", "action", "captured", "payload", "version", "imported", "actor", "context"),
 )
 _insert_sql: dict[str, str] = {}
 # Of a line's size and values what is left for the rest of the record: ids, the natural keys of targets.
@@ -101,7 +105,7 @@ def append(entry: Entry, using: str) -> None:
         sql = f"INSERT INTO {quote(ChangeLog._meta.db_table)} ({columns}) VALUES ({marks})"  # noqa: S608  constants
         _insert_sql[connection.vendor] = sql
     with connection.cursor() as cursor:
-        cursor.execute(sql, (*entry, False))
+        cursor.execute(sql, (*entry, False, *actors.current()))
 
 
 def append_many(entries: Iterable[Entry], using: str, *, resolution: bool = False) -> None:
@@ -111,7 +115,8 @@ def append_many(entries: Iterable[Entry], using: str, *, resolution: bool = Fals
         before, gathering[1][:] = gathering[1][:], []
         append_many(before, using)
     fields = [*_FIELDS, *tables.columns(ChangeLog, "resolution")]
-    tables.insert_many(ChangeLog, fields, ((*entry, False, resolution) for entry in entries), using)
+    said = actors.current()
+    tables.insert_many(ChangeLog, fields, ((*entry, False, *said, resolution) for entry in entries), using)
 
 
 def state_entry(model_spec: ModelSpec, pk: Any, action: Action, state: serialize.State) -> Entry:

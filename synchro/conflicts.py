@@ -16,6 +16,7 @@ from django.utils import timezone
 
 from changelog_format import Change
 from synchro import apply, nodes, registry, tables, values, versions
+from synchro.actors import acting
 from synchro.errors import ResolveError
 from synchro.filing import IncomingFiles, awaited, contents_of
 from synchro.models import ChangeLog, Conflict, Node, Version
@@ -28,13 +29,15 @@ from synchro.resolving import Slot
 from synchro.seal import seal_pending
 from synchro.versions import Key
 
+BY_LENGTH = 150
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConflictInfo:
     """A recorded conflict.
 
-    ``local`` and ``incoming`` are the two versions: ``date``, ``node``, ``actor`` (who), ``fields`` and ``refs``, or
-    ``action`` "delete". ``winner`` is "held" while ``held``, that is until somebody decides.
+    ``local`` and ``incoming`` are the two versions: ``date``, ``node``, ``actor`` (who), ``context`` (``reason``: why),
+    ``fields`` and ``refs``, or ``action`` "delete". ``winner`` is "held" while ``held``, until somebody decides.
     """
 
     id: int
@@ -73,7 +76,7 @@ def conflict(number: int, *, using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:
 
 
 def take(number: int, *, by: str = "", using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:
-    """Decide for the incoming version. *by* is who decided.
+    """Decide for the incoming version. *by* is who decided, and otherwise whoever acts (``synchro.acting``).
 
     Raises ``ResolveError`` where nothing waits, or where that version cannot be applied.
     """
@@ -133,7 +136,7 @@ def _resolve(
 ) -> ConflictInfo:
     files = IncomingFiles(using)
     try:
-        with DisableSynchroLog(), transaction.atomic(using=using, durable=True):
+        with DisableSynchroLog(), acting(by[:BY_LENGTH] or None), transaction.atomic(using=using, durable=True):
             node = nodes.lock_own(using)
             seal_pending(node, using)
             row = _row(number, using)
@@ -142,7 +145,7 @@ def _resolve(
                 raise ResolveError(f"Conflict {number} does not wait for a decision: it was decided {ended}.")
             _Resolving(row, node, files, using).resolve(how, names, given or {})
             Conflict.objects.using(using).filter(held=True, model=row.model, pk_text=row.pk_text, link=row.link).update(
-                held=False, resolution=how, resolved_by=by[:150], resolved=timezone.now()
+                held=False, resolution=how, resolved_by=by[:BY_LENGTH], resolved=timezone.now()
             )
             held = Recorder(node, using).held_changes()
             files.settle([*(contents_of(each.arrived) for each in held), *awaited(using)])

@@ -14,6 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 
 from changelog_format import BundleError, Change, FilePiece, Header, ObjectRecord, Trailer, open_bundle
 from synchro import drift, nodes
+from synchro.actors import nobody
 from synchro.checkpoints import check_destination
 from synchro.conf import Policy
 from synchro.drift import Difference
@@ -107,13 +108,13 @@ def retry_held(
     if dry_run:
         return taking().preview_retry()
     again = taking(careful=True)
-    with _files_of(again), DisableSynchroLog(), transaction.atomic(using=using, durable=True):
+    with _files_of(again), DisableSynchroLog(), nobody(), transaction.atomic(using=using, durable=True):
         return again.retry()
 
 
 def _take(taking: Taking, using: str) -> ImportReport:
     # The pause is around the outermost transaction, so that what handlers do on commit stays out of the log too.
-    with _files_of(taking), DisableSynchroLog(), transaction.atomic(using=using, durable=True):
+    with _files_of(taking), DisableSynchroLog(), nobody(), transaction.atomic(using=using, durable=True):
         return taking.take()
 
 

@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from changelog_format.dates import format_date
+from synchro.actors import ACTOR_LENGTH, CONTEXT_LENGTH
 from synchro.dbfields import ExactCharField
 from synchro.options import SynchroSettings
 
@@ -98,8 +99,9 @@ class ChangeLog(models.Model):
     is pending. For links ``model`` and ``pk`` name the side that declares the field, ``link`` is ``<field>:<pk of the
     target>``. ``root`` is the model whose objects' history the change belongs to (the topmost multi-table parent).
     ``resolution``: it decides a conflict against the order of dates. ``version`` is that of ``model`` in which the
-    payload
-    is; both stay as they were logged when the model changes or is renamed, and ``root`` follows.
+    payload is; both stay as they were logged when the model changes or is renamed, and ``root`` follows. ``actor`` is
+    who made it (of an imported one as much of the name as fits), ``context`` JSON of what was noted along (of an
+    imported one the record has it); empty where nobody said.
     """
 
     id = models.BigAutoField(primary_key=True)
@@ -126,6 +128,8 @@ class ChangeLog(models.Model):
     origin_seq = models.BigIntegerField(_("position at the origin"), null=True)
     resolution = models.BooleanField(_("decides a conflict"), default=False, db_default=False)
     version = models.BigIntegerField(_("version of the model"), default=1, db_default=1)
+    actor = models.CharField(_("who"), max_length=ACTOR_LENGTH, default="", db_default="", blank=True)
+    context = models.CharField(_("context"), max_length=CONTEXT_LENGTH, default="", db_default="", blank=True)
 
     class Meta:
         # 0.5 to 0.7 had another table called synchro_changelog.

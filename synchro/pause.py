@@ -8,16 +8,14 @@ outside, but what it points at can be switched off.
 
 from __future__ import annotations
 
-import functools
-import inspect
 from contextvars import ContextVar
-from types import AsyncGeneratorType, CoroutineType, GeneratorType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, overload
 
-from asgiref.sync import iscoroutinefunction
+from synchro.around import around
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Callable, Generator
+    from collections.abc import Callable
 
 __all__ = ["DisableSynchroLog", "disable_synchro_log", "is_paused"]
 
@@ -97,93 +95,6 @@ class DisableSynchroLog:
         self.__exit__(exc_type, exc, traceback)
 
 
-def _pause_coroutine(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with DisableSynchroLog():
-            return await function(*args, **kwargs)
-
-    return wrapper
-
-
-def _pause_generator(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Run each step paused, and the caller unpaused between the steps (PEP 380's protocol, a step at a time)."""
-
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        steps = function(*args, **kwargs)
-        try:
-            with DisableSynchroLog():
-                value = next(steps)
-            while True:
-                try:
-                    sent = yield value
-                except GeneratorExit:
-                    with DisableSynchroLog():
-                        steps.close()
-                    raise
-                except BaseException as error:  # noqa: BLE001 - whatever the caller throws is the generator's to handle
-                    with DisableSynchroLog():
-                        value = steps.throw(error)
-                else:
-                    with DisableSynchroLog():
-                        value = steps.send(sent)
-        except StopIteration as stop:
-            return stop.value
-
-    return wrapper
-
-
-def _pause_async_generator(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The same for async generators (PEP 525)."""
-
-    @functools.wraps(function)
-    async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        steps = function(*args, **kwargs)
-        try:
-            with DisableSynchroLog():
-                value = await anext(steps)
-            while True:
-                try:
-                    sent = yield value
-                except GeneratorExit:
-                    with DisableSynchroLog():
-                        await steps.aclose()
-                    raise
-                except BaseException as error:  # noqa: BLE001 - as above
-                    with DisableSynchroLog():
-                        value = await steps.athrow(error)
-                else:
-                    with DisableSynchroLog():
-                        value = await steps.asend(sent)
-        except StopAsyncIteration:
-            return
-
-    return wrapper
-
-
-def _pause_function(function: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(function)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with DisableSynchroLog():
-            result = function(*args, **kwargs)
-        # Another decorator may hide an `async def` or a generator behind a plain function.
-        if isinstance(result, CoroutineType):
-            return _pause_coroutine(lambda: result)()
-        if isinstance(result, GeneratorType):
-            return _pause_generator(lambda: result)()
-        if isinstance(result, AsyncGeneratorType):
-            return _pause_async_generator(lambda: result)()
-        return result
-
-    return wrapper
-
-
-def _is(test: Callable[[Any], bool], function: Any) -> bool:
-    """Whether ``function``, or the ``__call__`` of such an object, passes ``test``."""
-    return test(function) or test(getattr(function, "__call__", None))  # noqa: B004 - the method itself is wanted
-
-
 @overload
 def disable_synchro_log(function: Callable[P, R]) -> Callable[P, R]: ...
 @overload
@@ -198,14 +109,4 @@ def disable_synchro_log(function: Any = None) -> Any:
     """
     if function is None:
         return disable_synchro_log
-    if isinstance(function, (classmethod, staticmethod)):
-        return type(function)(disable_synchro_log(function.__func__))
-    if isinstance(function, type) or not callable(function):
-        raise TypeError(f"disable_synchro_log decorates functions and methods, not {function!r}")
-    if _is(inspect.isasyncgenfunction, function):
-        return _pause_async_generator(function)
-    if _is(inspect.isgeneratorfunction, function):
-        return _pause_generator(function)
-    if _is(iscoroutinefunction, function):
-        return _pause_coroutine(function)
-    return _pause_function(function)
+    return around(function, DisableSynchroLog, "disable_synchro_log")

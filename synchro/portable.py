@@ -41,7 +41,7 @@ _EMITTED_LIMIT = 50_000
 
 PORTABLE_COLUMNS = (
     "pk", "model", "root", "pk_text", "link", "action", "payload", "imported", "seq", "date", "base",
-    "base_node__ident", "resolution", "origin__ident", "origin_seq", "version",
+    "base_node__ident", "resolution", "origin__ident", "origin_seq", "version", "actor", "context",
 )  # fmt: skip
 
 
@@ -67,6 +67,8 @@ class LogRow(NamedTuple):
     origin: str
     origin_seq: int
     version: int = 1
+    actor: str = ""
+    context: str = ""
 
     @property
     def place(self) -> schemas.Place:
@@ -287,6 +289,8 @@ class Translator:
             "base_node": row.base_node if row.base_node != row.origin else None,
             "model": row.model,
             "id": names.ids[me] if me else orphan,
+            "actor": row.actor or None,
+            "context": orjson.loads(row.context) if row.context else None,
             "resolution": row.resolution,
             **self._said(row.model, row.version),
         }

@@ -18,6 +18,7 @@ from django.utils import timezone
 from changelog_format import Change, ObjectRecord
 from changelog_format.dates import format_date
 from synchro import changelog, nodes, pks, portable, references, registry, serialize, tables, upcasting, versions
+from synchro.actors import ACTOR_LENGTH
 from synchro.merging import Merger, Outcome
 from synchro.merging_registers import revived
 from synchro.models import Action, ChangeLog, Conflict, Held, HeldObject, Node
@@ -29,7 +30,7 @@ from synchro.versions import Current, Key, Stamp
 
 _LOGGED = tables.columns(
     ChangeLog, "model", "root", "pk_text", "link", "action", "captured", "payload", "imported", "log", "seq", "date",
-    "base", "base_node", "origin", "origin_seq", "resolution", "version",
+    "base", "base_node", "origin", "origin_seq", "resolution", "version", "actor",
 )  # fmt: skip
 _MERGED = "="
 
@@ -206,6 +207,7 @@ class Recorder:
             change.origin_seq,
             change.resolution,
             change.arrived_version,
+            _storable(record.actor or ""),
         )
 
     @staticmethod
@@ -326,13 +328,14 @@ class Recorder:
         portables = portable.Translator(self._node.ident, self._using).portable_states(
             [(found.spec, {name: _raw(value) for name, value in (found.state or {}).items()}) for _, found in states]
         )
-        actors = self._actors(plan)
+        said = self._said(plan)
         sides = {number: side for (number, _), side in zip(states, portables, strict=True)}
         for number, found in enumerate(plan.conflicts):
             fields, refs = sides.get(number, (None, None))
-            made = actors.get(found.local) if found.local is not None else None
+            actor, context = said.get(found.local, (None, None)) if found.local is not None else (None, None)
             local = {
-                "actor": made,
+                "actor": actor,
+                "context": context,
                 "date": None if found.local is None else format_date(found.local.date),
                 "node": None if found.local is None else found.local.node,
                 "action": "delete" if found.local_deleted else None,
@@ -344,17 +347,19 @@ class Recorder:
                 _incoming_side(found),
             )
 
-    def _actors(self, plan: Plan) -> dict[Stamp, str]:
-        """Who made the local versions that *plan* found conflicts with, as far as their records say so."""
+    def _said(self, plan: Plan) -> dict[Stamp, tuple[str | None, dict[str, Any] | None]]:
+        """Who made the local versions that *plan* found conflicts with, and the context, where that is known."""
         keys = [found.key for found in plan.conflicts]
         stamps = {each.change_id: each.stamp for each in versions.find(keys, self._using).values() if each.change_id}
-        found: dict[Stamp, str] = {}
+        found: dict[Stamp, tuple[str | None, dict[str, Any] | None]] = {}
         for part in serialize.chunks(list(stamps)):
-            rows = ChangeLog.objects.using(self._using).filter(pk__in=part, imported=True)
-            for pk, payload in rows.values_list("pk", "payload"):
-                actor = orjson.loads(payload).get("actor")
-                if actor is not None:
-                    found[stamps[pk]] = actor
+            rows = ChangeLog.objects.using(self._using).filter(pk__in=part)
+            of_record = rows.filter(imported=True).values_list("pk", "payload")
+            for pk, payload in of_record:
+                record = orjson.loads(payload)
+                found[stamps[pk]] = record.get("actor"), record.get("context")
+            for pk, actor, context in rows.filter(imported=False).values_list("pk", "actor", "context"):
+                found[stamps[pk]] = actor or None, orjson.loads(context) if context else None
         return found
 
     def _conflicts(self, plan: Plan, entries: Mapping[int, int]) -> None:
@@ -568,6 +573,11 @@ def _existing(spec: ModelSpec, pk_values: Iterable[Any], using: str) -> set[Any]
     return found
 
 
+def _storable(actor: str) -> str:
+    """What the log's column takes of a sender's *actor*; the record has it whole."""
+    return actor.replace("\0", "")[:ACTOR_LENGTH]
+
+
 def _raw(value: Any) -> Any:
     return (value.text or min(value.ids)) if isinstance(value, Slot) else value
 
@@ -583,5 +593,6 @@ def _incoming_side(found: FoundConflict) -> str:
         "field": record.field,
         "target": None if record.target is None else record.target.id,
         "actor": record.actor,
+        "context": record.context,
     }
     return orjson.dumps({name: value for name, value in side.items() if value is not None}).decode()

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, models, transaction
 
 from synchro import nodes, ordering, reconciling, registry, walking
+from synchro.actors import nobody
 from synchro.changelog import Entry
 from synchro.errors import ScanError
 from synchro.models import Action
@@ -68,7 +69,7 @@ def scan(
     wanted = list(registry.tracked()) if models is None else named_models(models)
     run = _Scan(using, dry_run=dry_run, whole=whole)
     # What is found is logged here; nothing else is to be, whatever listens to signals.
-    with DisableSynchroLog():
+    with DisableSynchroLog(), nobody():
         run.all(wanted)
     return run.report()
 

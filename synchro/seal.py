@@ -32,6 +32,7 @@ from synchro import (
     values,
     versions,
 )
+from synchro.actors import nobody
 from synchro.errors import ClockError
 from synchro.models import Action, ChangeLog, Node, options
 from synchro.options import DEFAULT_TOLERANCE_SECONDS
@@ -79,7 +80,8 @@ def seal_pending(node: Node, using: str, *, targets: bool = True) -> int:
     """
     start = node.seq
     relabelling.follow_renames(using)
-    touches.reconcile_touched(using)
+    with nobody():  # the one who seals did not write what is found
+        touches.reconcile_touched(using)
     while part := _pending(using, limit=serialize.CHUNK):
         schemas.note_own({row.model for row in part}, using)
         for rows in serialize.chunks(_log_missing_targets(part, using) if targets else ()):
@@ -217,8 +219,9 @@ def _log_missing_targets(part: Sequence[_Row], using: str) -> list[_Row]:
     wanted = _unlogged(_targets(part, using), using)
     while wanted:
         before = ChangeLog.objects.using(using).aggregate(last=Max("pk"))["last"] or 0
-        for target, pk_values in wanted.items():
-            changelog.log_objects(target, pk_values, Action.ADD, using)
+        with nobody():
+            for target, pk_values in wanted.items():
+                changelog.log_objects(target, pk_values, Action.ADD, using)
         fresh = _fresh(wanted, _pending(using, after=before), captured=part[0].captured)
         first = fresh + first
         wanted = _unlogged(_targets(fresh, using), using)

@@ -23,6 +23,7 @@ from django.utils.translation import gettext as _
 from changelog_format import Header, NodeInfo
 from changelog_format.dates import format_date
 from synchro import changelog, conf, exporting, moments, nodes, references, registry, serialize, upcasting
+from synchro.actors import nobody
 from synchro.errors import HeldError, SynchronizeError
 from synchro.folding import folded_records
 from synchro.guest import confirm_references, hand_over, keep_references, load_references, temporary_tables
@@ -64,7 +65,7 @@ def synchronize(using: str = DEFAULT_DB_ALIAS, remote: str | None = None) -> Imp
             ),
         )
     # The pause is outermost, so that what handlers do on commit stays out of the log too.
-    with DisableSynchroLog():
+    with DisableSynchroLog(), nobody():
         report = _with_tables(alias, using) if changelog.available(alias) else _without_tables(alias, using)
     if report is not None:
         with not_followed():

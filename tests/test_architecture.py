@@ -15,8 +15,8 @@ LAYERS = tuple(
     tuple(f"synchro.{name}" for name in row.split())
     for row in (
         (
-            "management management.* admin admin.* views urls status reset apps migrating checks keychecks core "
-            "utility settings requests triggers"
+            "management management.* admin admin.* middleware views urls status reset apps migrating checks keychecks "
+            "core utility settings requests triggers"
         ),
         "splitting pruning",
         "conflicts exporting importing legacy synchronizing",
@@ -29,7 +29,7 @@ LAYERS = tuple(
         "capture deletions links changelog references versions pointing serialize nodes schemas relabelling",
         (
             "upcasting naturalkeys managers keyprobe registry generic ordering handlers values pgvalues storable pks "
-            "tables intervals muting logged models dbfields options conf moments pause signals errors"
+            "tables around actors intervals muting logged models dbfields options conf moments pause signals errors"
         ),
     )
 )

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from django.core.management.base import BaseCommand, CommandError
 
+from synchro.actors import REASON
 from synchro.conflicts import ConflictInfo, conflict, conflicts, keep, merge, take
 from synchro.management.commanding import add_database, reported
 
@@ -71,7 +72,9 @@ class Command(BaseCommand):
         for name, side in (("here", each.local), ("incoming", each.incoming)):
             who = f" by {side['actor']}" if side.get("actor") else ""
             when = f"{side.get('date', 'never logged')} at {side.get('node', 'this deployment')}{who}"
-            self.stdout.write(f"  {name:9} {when}{', deleted' if side.get('action') == 'delete' else ''}")
+            why = (side.get("context") or {}).get(REASON)
+            told = f", {_text(why)}" if why else ""
+            self.stdout.write(f"  {name:9} {when}{told}{', deleted' if side.get('action') == 'delete' else ''}")
         for name in each.differing():
             mine, theirs = ((side.get("fields") or {}).get(name) for side in (each.local, each.incoming))
             self.stdout.write(f"  {name}: {_text(mine)} here, {_text(theirs)} incoming")
