@@ -10,31 +10,42 @@
 A map: `errors` and `limits`; `dates`, `names` and `values` are the forms of single values, `forms` their checks;
 `header`, `records` and `pieces` (contents of files) are the lines as dataclasses, `jsonl` their text, `rules` what
 holds between them; `container` is the zstd frames; `reader` and `writer` put all that together; `archive` looks at a
-folder of bundles; `__main__` is the command line.
+folder of bundles; `keys`, `signing` and `encryption` (with libraries that are optional) say who wrote a bundle and who
+may read it; `__main__` is the command line, `commands_keys` its part about keys.
 """
 
 from __future__ import annotations
 
 from .archive import ArchiveReport, Stream, check_archive
 from .dates import format_date, parse_date
+from .encryption import Identities, Recipients
 from .errors import (
     BundleError,
     ContainerError,
     DigestError,
+    EncryptionError,
+    ExpiredKeyError,
     LimitError,
     LineError,
+    MissingExtraError,
     OrderError,
     OutOfMemoryError,
     ReaderStateError,
     RecordError,
+    RelayError,
+    SignatureError,
     StateError,
+    UnsignedError,
     UnsupportedError,
+    UntrustedKeyError,
     WriterStateError,
 )
 from .header import SUPPORTED_FEATURES, VERSION, Header, ModelInfo, NodeInfo, Position
+from .keys import TrustedKey, TrustedKeys, UnusableKeyError
 from .limits import Limits
 from .reader import BundleReader, Summary, open_bundle, verify
 from .records import Change, FilePiece, FileRef, ObjectRecord, Origin, Target, Trailer
+from .signing import Signer, check_relayed, check_signature
 from .values import JSON_NULL, JSONNull, Range, ValueFormError, decode_value, encode_value
 from .writer import BundleWriter
 
@@ -49,13 +60,17 @@ __all__ = [
     "Change",
     "ContainerError",
     "DigestError",
+    "EncryptionError",
+    "ExpiredKeyError",
     "FilePiece",
     "FileRef",
     "Header",
+    "Identities",
     "JSONNull",
     "LimitError",
     "Limits",
     "LineError",
+    "MissingExtraError",
     "ModelInfo",
     "NodeInfo",
     "ObjectRecord",
@@ -65,16 +80,27 @@ __all__ = [
     "Position",
     "Range",
     "ReaderStateError",
+    "Recipients",
     "RecordError",
+    "RelayError",
+    "SignatureError",
+    "Signer",
     "StateError",
     "Stream",
     "Summary",
     "Target",
     "Trailer",
+    "TrustedKey",
+    "TrustedKeys",
+    "UnsignedError",
     "UnsupportedError",
+    "UntrustedKeyError",
+    "UnusableKeyError",
     "ValueFormError",
     "WriterStateError",
     "check_archive",
+    "check_relayed",
+    "check_signature",
     "decode_value",
     "encode_value",
     "format_date",

@@ -11,7 +11,9 @@ import sys
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from .archive import check_archive, described
-from .errors import BundleError, OutOfMemoryError
+from .commands_keys import add_commands, add_key_options, identities_of, said_of_signature, trusted_of
+from .errors import BundleError, MissingExtraError, OutOfMemoryError
+from .keys import UnusableKeyError
 from .limits import LINE_SIZE, LINE_VALUES, Limits
 from .reader import BundleReader, Summary, open_bundle, verify
 
@@ -41,10 +43,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    name = "standard input" if options.file == "-" else options.file
+    try:
+        return _run(options)
+    except (MissingExtraError, UnusableKeyError) as error:
+        return _fail("keys", str(error), _UNCHECKED)
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+
+
+def _run(options: argparse.Namespace) -> int:
+    name = _called(options)
     status = _OK
     try:
-        status = options.run(_source(options.file), options) or _OK
+        alone = getattr(options, "run_alone", None)
+        status = (alone(options) if alone else options.run(_source(options.file), options)) or _OK
         _flush()
     except BundleError as error:
         return _fail(name, str(error), _UNCHECKED if isinstance(error, OutOfMemoryError) else _REFUSED)
@@ -56,9 +68,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(name, error.strerror or str(error), _UNCHECKED)
     except MemoryError:
         return _fail(name, "there is not enough memory to show it", _UNCHECKED)
-    except KeyboardInterrupt:
-        return _INTERRUPTED
     return status
+
+
+def _called(options: argparse.Namespace) -> str:
+    """What a message calls the file that the command is about."""
+    for name in ("file", "bundle", "key_file"):
+        if hasattr(options, name):
+            file: str = getattr(options, name)
+            return "standard input" if file == "-" else file
+    return "changelog-format"
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,8 +114,10 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument("--max-size", type=_size, metavar="SIZE", help="refuse more uncompressed bytes in all")
         command.add_argument("--max-records", type=_count, metavar="N", help="refuse more records")
         command.set_defaults(run=run)
+        add_key_options(command, trusted=name == "verify")
         if name != "cat":
             command.add_argument("--json", action="store_true", help="print one JSON object")
+    add_commands(commands, _print, _STATUS)
     return parser
 
 
@@ -160,7 +181,7 @@ def _give_up_output() -> None:
 
 
 def _info(source: str | BinaryIO, options: argparse.Namespace) -> None:
-    with open_bundle(source, limits=_limits(options)) as reader:
+    with open_bundle(source, limits=_limits(options), identities=identities_of(options)) as reader:
         header = reader.header
     if options.json:
         _print_json(header.to_dict())
@@ -187,27 +208,32 @@ def _info(source: str | BinaryIO, options: argparse.Namespace) -> None:
 def _verify(source: str | BinaryIO, options: argparse.Namespace) -> int:
     if isinstance(source, str) and os.path.isdir(source):  # noqa: PTH112  (a path is what was typed)
         return _verify_archive(source, options)
-    summary = verify(source, limits=_limits(options))
+    summary = verify(source, limits=_limits(options), identities=identities_of(options))
+    trusted = trusted_of(options)
+    signature = said_of_signature(summary, trusted)
     if options.json:
-        _print_json(_summary(summary))
+        _print_json({**_summary(summary), "signature": signature, "signature_checked": trusted is not None})
         return _OK
     counts = "; ".join(
         f"{model} {', '.join(f'{count} {action}' for action, count in actions.items())}"
         for model, actions in summary.counts.items()
     )
-    name = "standard input" if options.file == "-" else options.file
+    name = _called(options)
     _print(
         _clean(
             f"{name}: in order, {_range(summary.header)}, {_several(summary.records, 'record')}"
             f" in {_several(summary.size, 'byte')} ({summary.raw_size} uncompressed)"
             + (f": {counts}" if counts else "")
+            + f"; {signature}"
         )
     )
     return _OK
 
 
 def _verify_archive(folder: str, options: argparse.Namespace) -> int:
-    report = check_archive(folder, limits=_limits(options))
+    report = check_archive(
+        folder, limits=_limits(options), trusted=trusted_of(options), identities=identities_of(options)
+    )
     if options.json:
         _print_json(report.to_dict())
     else:
@@ -217,7 +243,7 @@ def _verify_archive(folder: str, options: argparse.Namespace) -> int:
 
 
 def _cat(source: str | BinaryIO, options: argparse.Namespace) -> None:
-    with open_bundle(source, limits=_limits(options)) as reader:
+    with open_bundle(source, limits=_limits(options), identities=identities_of(options)) as reader:
         _print_line(reader)
         for _record in reader:
             _print_line(reader)
@@ -249,6 +275,7 @@ def _summary(summary: Summary) -> dict[str, Any]:
         "size": summary.size,
         "raw_size": summary.raw_size,
         "sha256": summary.trailer.sha256,
+        "relayed": summary.relayed,
         "counts": summary.counts,
     }
 

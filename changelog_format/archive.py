@@ -6,24 +6,29 @@ there. So what is missing, or was exchanged for another, is noticed by its neigh
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import BundleError
+from .errors import BundleError, SignatureError
 from .reader import Summary, open_bundle, verify
 from .records import Change
+from .signing import check_signature, unvouched
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+    from .encryption import Identities
+    from .keys import TrustedKeys
     from .limits import Limits
 
 __all__ = ["ArchiveReport", "Stream", "check_archive", "described"]
 
 SUFFIX = ".jsonl.zst"
+ENCRYPTED = ".age"
+SUFFIXES = (SUFFIX, SUFFIX + ENCRYPTED)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,7 +37,8 @@ class Stream:
 
     `first` and `last` are positions (the first one after `first`), `missing` the ranges between them that no bundle
     covers, as `(first, last)`. `since` and `until` are the dates at both ends. `chained` counts the bundles whose
-    predecessor is here and is the very one that they name.
+    predecessor is here and is the very one that they name. `proven` counts those that were signed with a key that is
+    trusted for the node; `hearsay` the changes of others in these, by node, for which that key is not trusted to speak.
     """
 
     node: str
@@ -46,6 +52,8 @@ class Stream:
     until: str | None
     missing: tuple[tuple[int, int], ...]
     chained: int
+    proven: int = 0
+    hearsay: Mapping[str, int] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """As the command line prints it."""
@@ -61,18 +69,26 @@ class Stream:
             "until": self.until,
             "missing": [list(each) for each in self.missing],
             "chained": self.chained,
+            "proven": self.proven,
+            "hearsay": dict(self.hearsay),
         }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveReport:
-    """What an archive holds, and what is wrong with it: `problems` are sentences, empty where all is in order."""
+    """What an archive holds, and what is wrong with it: `problems` are sentences, empty where all is in order.
+
+    `signed` counts bundles that carry a signature, `proven` those whose signature was checked and is in order.
+    `checked`: signatures were asked for.
+    """
 
     files: int
     streams: tuple[Stream, ...]
     copies: tuple[str, ...]
     signed: int
     problems: tuple[str, ...]
+    checked: bool = False
+    proven: int = 0
 
     @property
     def in_order(self) -> bool:
@@ -86,8 +102,18 @@ class ArchiveReport:
             "streams": [stream.to_dict() for stream in self.streams],
             "copies": list(self.copies),
             "signed": self.signed,
+            "checked": self.checked,
+            "proven": self.proven,
             "problems": list(self.problems),
         }
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """How files are opened."""
+
+    limits: Limits | None
+    identities: Identities | None
 
 
 @dataclass(slots=True)
@@ -95,6 +121,8 @@ class _Bundle:
     path: str
     summary: Summary
     copies: list[str] = field(default_factory=list)
+    proven: bool = False
+    hearsay: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def start(self) -> int:
@@ -109,20 +137,28 @@ class _Bundle:
         return self.summary.trailer.sha256
 
 
-def check_archive(folder: str | Path, *, limits: Limits | None = None) -> ArchiveReport:
+def check_archive(
+    folder: str | Path,
+    *,
+    limits: Limits | None = None,
+    trusted: TrustedKeys | None = None,
+    identities: Identities | None = None,
+) -> ArchiveReport:
     """Verify every bundle in *folder* and below, then how they join on to each other.
 
-    Memory is bounded by the number of files, not by their size. Raises OSError where a file cannot be read.
+    With *trusted* each has to be signed by a key in that list. Encrypted ones are read with *identities*. Memory is
+    bounded by the number of files, not by their size. Raises OSError where a file cannot be read.
     """
     problems: list[str] = []
-    files = sorted(str(path) for path in Path(folder).rglob(f"*{SUFFIX}") if path.is_file())
+    look = _Look(limits, identities)
+    files = sorted(str(path) for suffix in SUFFIXES for path in Path(folder).rglob(f"*{suffix}") if path.is_file())
     if not files:
         problems.append(f"{folder} has no bundles (*{SUFFIX})")
     found: dict[str, _Bundle] = {}
     copies: list[str] = []
     for path in files:
         try:
-            summary = verify(path, limits=limits)
+            summary = verify(path, limits=limits, identities=identities)
         except BundleError as error:
             problems.append(f"{path}: {error}")
             continue
@@ -130,8 +166,16 @@ def check_archive(folder: str | Path, *, limits: Limits | None = None) -> Archiv
         if first.path != path:
             first.copies.append(path)
             copies.append(path)
+        if trusted is not None:
+            try:
+                key = check_signature(summary.header, summary.trailer, trusted)
+            except SignatureError as error:
+                problems.append(f"{path}: {error}")
+                continue
+            # Of two copies, one may have lost its signature: that is said, and the other proves what both hold.
+            first.proven, first.hearsay = True, unvouched(summary.header, summary.relayed, key)
     bundles = list(found.values())
-    problems += _forks(bundles, limits)
+    problems += _forks(bundles, look)
     streams = []
     by_stream: dict[tuple[str, str], list[_Bundle]] = defaultdict(list)
     for bundle in bundles:
@@ -142,7 +186,13 @@ def check_archive(folder: str | Path, *, limits: Limits | None = None) -> Archiv
         problems += wrong
     signed = sum(bundle.summary.trailer.signature is not None for bundle in bundles)
     return ArchiveReport(
-        files=len(files), streams=tuple(streams), copies=tuple(copies), signed=signed, problems=tuple(problems)
+        files=len(files),
+        streams=tuple(streams),
+        copies=tuple(copies),
+        signed=signed,
+        problems=tuple(problems),
+        checked=trusted is not None,
+        proven=sum(bundle.proven for bundle in bundles),
     )
 
 
@@ -189,6 +239,8 @@ def _stream(bundles: Sequence[_Bundle], everything: dict[str, _Bundle]) -> tuple
         until=dates.get(last),
         missing=missing,
         chained=chained,
+        proven=sum(bundle.proven for bundle in bundles),
+        hearsay=dict(sorted(sum((Counter(bundle.hearsay) for bundle in bundles), Counter()).items())),
     )
     return stream, problems
 
@@ -207,7 +259,7 @@ def _covered(ranges: Iterable[tuple[int, int]]) -> list[tuple[int, int]]:
 # --- forks ------------------------------------------------------------------------------------------------------------
 
 
-def _forks(bundles: Sequence[_Bundle], limits: Limits | None) -> Iterator[str]:
+def _forks(bundles: Sequence[_Bundle], look: _Look) -> Iterator[str]:
     """Two bundles of one node that say different things of one position: it was restored from a backup, or copied."""
     by_node: dict[str, list[_Bundle]] = defaultdict(list)
     for bundle in bundles:
@@ -232,7 +284,7 @@ def _forks(bundles: Sequence[_Bundle], limits: Limits | None) -> Iterator[str]:
             for other in ordered[number + 1 :]:
                 if other.start >= bundle.end:
                     break
-                yield from _compared(node, bundle, other, limits)
+                yield from _compared(node, bundle, other, look)
 
 
 def _fork(node: str, seq: int, one: tuple[str, str], other: tuple[str, str]) -> str:
@@ -242,18 +294,18 @@ def _fork(node: str, seq: int, one: tuple[str, str], other: tuple[str, str]) -> 
     )
 
 
-def _compared(node: str, one: _Bundle, other: _Bundle, limits: Limits | None) -> Iterator[str]:
+def _compared(node: str, one: _Bundle, other: _Bundle, look: _Look) -> Iterator[str]:
     """The first position in the range of both at which they differ."""
     first, last = max(one.start, other.start) + 1, min(one.end, other.end)
-    changes = zip(_changes(one.path, first, last, limits), _changes(other.path, first, last, limits), strict=False)
+    changes = zip(_changes(one.path, first, last, look), _changes(other.path, first, last, look), strict=False)
     for mine, theirs in changes:
         if mine.seq == theirs.seq and (mine.date, mine.origin) != (theirs.date, theirs.origin):
             yield _fork(node, mine.seq, (one.path, mine.date), (other.path, theirs.date))
             return
 
 
-def _changes(path: str, first: int, last: int, limits: Limits | None) -> Iterator[Change]:
-    with open_bundle(path, limits=limits) as reader:
+def _changes(path: str, first: int, last: int, look: _Look) -> Iterator[Change]:
+    with open_bundle(path, limits=look.limits, identities=look.identities) as reader:
         for record in reader:
             if type(record) is Change and first <= record.seq:
                 if record.seq > last:
@@ -282,8 +334,22 @@ def described(report: ArchiveReport) -> list[str]:
     lines += [f"PROBLEM: {problem}" for problem in report.problems]
     if report.in_order:
         lines.append("Every file is whole and as it was written; none is missing between the positions above.")
-    signed = (
-        f"{report.signed} bundles carry a signature, which this does not check" if report.signed else "none is signed"
-    )
-    lines.append(f"Who wrote them is not proven by digests: {signed}.")
-    return lines
+    return lines + _described_signatures(report)
+
+
+def _described_signatures(report: ArchiveReport) -> list[str]:
+    bundles = sum(each.bundles for each in report.streams)
+    if not report.checked:
+        signed = (
+            f"{report.signed} of {bundles} carry a signature; --trusted FILE checks them"
+            if report.signed
+            else "none is signed"
+        )
+        return [f"Who wrote them is not proven by digests: {signed}."]
+    lines = [f"Signed by the node that each says it is of, with a key that is trusted: {report.proven} of {bundles}."]
+    for each in report.streams:
+        lines += [
+            f"NOT PROVEN: {count} changes of {origin} that {each.name} ({each.node}) passed on: they stand on its word."
+            for origin, count in each.hearsay.items()
+        ]
+    return [*lines, "When they were written, and that what they say is true, no signature proves."]

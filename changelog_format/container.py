@@ -7,17 +7,19 @@ allocated before it is checked, a block yields at most 128 KiB, and where a file
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 import zstandard
 
-from .errors import BundleError, ContainerError, LimitError
+from .errors import BundleError, ContainerError, EncryptionError, LimitError
 from .limits import BLOCK_SIZE, FRAME_BLOCKS, Limits
 
 __all__ = ["Frame", "FrameReader", "compress_frame", "raw_frame"]
 
 _MAGIC = b"\x28\xb5\x2f\xfd"
+_ENCRYPTED = re.compile(rb"age-|----").match
 _SKIPPABLE = range(0x184D2A50, 0x184D2A60)
 # Frame header descriptor: size flag (2 bits), single segment, unused, reserved, checksum, dictionary id (2 bits).
 _DESCRIPTOR_MASK = 0b0011_1111
@@ -128,6 +130,8 @@ class FrameReader:
         if magic != _MAGIC:
             if int.from_bytes(magic, "little") in _SKIPPABLE:
                 raise ContainerError("a skippable frame", rule="R1", byte=start)
+            if start == 0 and _ENCRYPTED(magic):
+                raise EncryptionError("the file is encrypted with age, and no identity was given", rule="R78")
             raise ContainerError("not a zstd frame", rule="R1", byte=start)
         descriptor = self._take(1)
         flags = descriptor[0]

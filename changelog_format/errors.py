@@ -9,8 +9,15 @@
     ├── OrderError              the records do not make up what the header announces (R36, R53 to R57)
     ├── DigestError             a digest in the trailer is another one (R58, R59)
     ├── UnsupportedError        a version or feature that this reader does not know (R37, R38)
+    ├── SignatureError          who wrote it is not proven, where that is required (R72, R76)
+    │   ├── UnsignedError       it has no signature, or has lost it (R73)
+    │   ├── UntrustedKeyError   the key is not one of those of the node that it says it is of (R74)
+    │   ├── ExpiredKeyError     the key was not to be used at that time (R75)
+    │   └── RelayError          it speaks for a node for which its own may not speak (R77)
+    ├── EncryptionError         it is encrypted, and cannot be decrypted here, or was cut or changed (R78)
     └── LimitError              more than the reader is prepared to take in (R3, R10, R60, R64)
         └── OutOfMemoryError    more than this machine can take in (R60)
+    MissingExtraError           what the file needs is not installed; also an ImportError
     StateError                  a mistake in the calling program, not in a file
     ├── WriterStateError
     └── ReaderStateError
@@ -27,14 +34,21 @@ __all__ = [
     "BundleError",
     "ContainerError",
     "DigestError",
+    "EncryptionError",
+    "ExpiredKeyError",
     "LimitError",
     "LineError",
+    "MissingExtraError",
     "OrderError",
     "OutOfMemoryError",
     "ReaderStateError",
     "RecordError",
+    "RelayError",
+    "SignatureError",
     "StateError",
+    "UnsignedError",
     "UnsupportedError",
+    "UntrustedKeyError",
     "WriterStateError",
 ]
 
@@ -107,6 +121,34 @@ class LimitError(BundleError):
 
 class OutOfMemoryError(LimitError):
     """The file asks for more memory than there is. On another machine it may be in order."""
+
+
+class SignatureError(BundleError):
+    """The signature is none, or not that of this bundle."""
+
+
+class UnsignedError(SignatureError):
+    """The bundle has no signature, and one is required."""
+
+
+class UntrustedKeyError(SignatureError):
+    """The key that signed the bundle is not trusted for the node that the bundle says it is of."""
+
+
+class ExpiredKeyError(SignatureError):
+    """The bundle was written at a time for which its key is not trusted."""
+
+
+class RelayError(SignatureError):
+    """The bundle passes on a change of a node for which its writer is not trusted to speak."""
+
+
+class EncryptionError(BundleError):
+    """The file is encrypted for others, or was cut or changed after it was encrypted."""
+
+
+class MissingExtraError(ImportError):
+    """A library that is optional is needed and not installed. The text says how to install it."""
 
 
 class StateError(Exception):

@@ -6,10 +6,12 @@ import errno
 import hashlib
 import io
 import os
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from .container import Frame, FrameReader
+from .encryption import decrypted
 from .errors import (
     BundleError,
     ContainerError,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
+    from .encryption import Identities
+
 __all__ = ["BundleReader", "Record", "Source", "Summary", "open_bundle", "verify"]
 
 Record = Change | ObjectRecord | FilePiece
@@ -43,6 +47,8 @@ class Summary:
     `size` is that of the file in bytes, `raw_size` that of its lines. `counts` is by model and action; the action of
     an object record is ``"object"``. `versions` is by model: those in which its records are.
     `contents` is the number of files' contents, which are in so many `pieces`, `file_bytes` their size in all.
+    `relayed` is by node: how many changes of others the writer passes on. `trailer_at` is the byte at which the
+    trailer's frame begins.
     """
 
     header: Header
@@ -57,6 +63,8 @@ class Summary:
     contents: int
     pieces: int
     file_bytes: int
+    relayed: Mapping[str, int]
+    trailer_at: int
 
 
 class BundleReader:
@@ -78,6 +86,7 @@ class BundleReader:
         self.line = 0  # of the record that was read last, from 1
         self.raw_line = b""  # the same as it stands in the file, without its LF
         self.raw_size = 0  # uncompressed bytes that were taken
+        self.trailer_at = 0  # the byte at which the trailer's frame begins, once it was read
         try:
             first = self._next_frame()
             if first is None:
@@ -224,6 +233,7 @@ class BundleReader:
                     f"{name} is {digest.hexdigest()}, the trailer says {expected}", rule=rule, line=self.line
                 )
         self._trailer = trailer
+        self.trailer_at = frame.start
 
 
 def _split(frame: Frame, limits: Limits) -> list[bytes]:
@@ -262,26 +272,34 @@ def _out_of_memory(error: MemoryError | SystemError, what: str, line: int) -> Ba
     return OutOfMemoryError(f"{what} needs more memory than there is", rule="R60", line=line)
 
 
-def open_bundle(source: Source, *, limits: Limits | None = None) -> BundleReader:
+def open_bundle(source: Source, *, limits: Limits | None = None, identities: Identities | None = None) -> BundleReader:
     """Open a bundle and read its header. `source` is a path, or a binary stream, which need not be seekable.
 
-    Raises BundleError for what is wrong with the file, OSError where it cannot be opened or read, and TypeError for a
-    source that is neither a path nor a binary stream. A stream is left open, a file is closed with the reader.
+    With `identities` it may be encrypted; what is not encrypted is read all the same. Raises BundleError for what is
+    wrong with the file, OSError where it cannot be opened or read, and TypeError for a source that is neither a path
+    nor a binary stream. A stream is left open, a file is closed with the reader.
     """
     if limits is None:
         limits = Limits()
     elif not isinstance(limits, Limits):
         raise TypeError(f"limits is of type {type(limits).__name__}, not Limits")
     if isinstance(source, (str, bytes, os.PathLike)):
-        stream = _open(source)
-        try:
-            return BundleReader(stream, limits=limits, close=True)
-        except BaseException:
-            stream.close()
-            raise
+        return _begun(_open(source), limits, identities, close=True)
     if isinstance(source, io.TextIOBase) or not callable(getattr(source, "read", None)):
         raise TypeError(f"a bundle is read from a path or a binary stream, not from {type(source).__name__}")
-    return BundleReader(source, limits=limits, close=False)
+    return _begun(source, limits, identities, close=False)
+
+
+def _begun(stream: BinaryIO, limits: Limits, identities: Identities | None, *, close: bool) -> BundleReader:
+    opened: BinaryIO | None = stream if close else None
+    try:
+        if identities is not None:
+            opened = stream = decrypted(stream, identities, close=close)
+        return BundleReader(stream, limits=limits, close=opened is not None)
+    except BaseException:
+        if opened is not None:
+            opened.close()
+        raise
 
 
 def _open(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> BinaryIO:
@@ -292,19 +310,24 @@ def _open(path: str | bytes | os.PathLike[str] | os.PathLike[bytes]) -> BinaryIO
         raise OSError(errno.EINVAL, f"not the name of a file: {error}", path) from None
 
 
-def verify(source: Source, *, limits: Limits | None = None) -> Summary:
+def verify(source: Source, *, limits: Limits | None = None, identities: Identities | None = None) -> Summary:
     """Read a bundle to its end and return what is in it. Raises BundleError and OSError as `open_bundle`."""
     counts: dict[str, dict[str, int]] = {}
     versions: dict[str, set[int | None]] = {}
+    relayed: Counter[str] = Counter()
     contents = pieces = file_bytes = 0
-    with open_bundle(source, limits=limits) as reader:
+    with open_bundle(source, limits=limits, identities=identities) as reader:
         for record in reader:
             if isinstance(record, FilePiece):
                 contents += not record.at
                 pieces += 1
                 file_bytes += len(record.data)
                 continue
-            action = record.action if type(record) is Change else "object"
+            action = "object"
+            if type(record) is Change:
+                action = record.action
+                if record.origin is not None:
+                    relayed[record.origin.node] += 1
             of_model = counts.setdefault(record.model, {})
             of_model[action] = of_model.get(action, 0) + 1
             versions.setdefault(record.model, set()).add(record.version)
@@ -324,4 +347,6 @@ def verify(source: Source, *, limits: Limits | None = None) -> Summary:
             contents=contents,
             pieces=pieces,
             file_bytes=file_bytes,
+            relayed=dict(sorted(relayed.items())),
+            trailer_at=reader.trailer_at,
         )

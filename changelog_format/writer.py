@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from .container import compress_frame, raw_frame
+from .encryption import EncryptingStream, overhead
 from .errors import BundleError, LimitError, WriterStateError
 from .jsonl import format_line
 from .limits import FRAME_SIZE, LINE_SIZE
@@ -20,7 +21,10 @@ from .rules import BundleRules
 if TYPE_CHECKING:
     from types import TracebackType
 
-__all__ = ["BundleWriter"]
+    from .encryption import Recipients
+    from .signing import Signer
+
+__all__ = ["AtomicFile", "BundleWriter"]
 
 _MAX_LEVEL = 22
 # What a system says that cannot fsync a folder, or, as Windows, not even open one.
@@ -39,12 +43,19 @@ class BundleWriter:
     """
 
     def __init__(
-        self, target: str | os.PathLike[str] | BinaryIO, header: Header, *, level: int = 3, frame_size: int = FRAME_SIZE
+        self,
+        target: str | os.PathLike[str] | BinaryIO,
+        header: Header,
+        *,
+        level: int = 3,
+        frame_size: int = FRAME_SIZE,
+        signer: Signer | None = None,
+        recipients: Recipients | None = None,
     ) -> None:
         """Begin the bundle. Raises BundleError where the header is not in order, OSError where nothing can be written.
 
         `level` is zstd's, from 1 to 22. `frame_size` is how many bytes of lines a frame holds at most, unless one line
-        alone is longer.
+        alone is longer. `signer` signs it. With `recipients` the file is encrypted to these.
         """
         if not 1 <= level <= _MAX_LEVEL:
             message = f"level is {level}, not between 1 and {_MAX_LEVEL}"
@@ -55,6 +66,7 @@ class BundleWriter:
         self.header = header
         self._level = level
         self._frame_size = frame_size
+        self._signer = signer
         # Joined at once: a line as orjson gives it takes several KiB of memory, however short it is.
         self._pending = bytearray()
         self._line = 0
@@ -66,8 +78,10 @@ class BundleWriter:
         self.text_size = 0  # bytes of all lines so far, uncompressed
         line = _header_line(header)
         self._rules = BundleRules(header)
-        self._file = _AtomicFile(Path(target)) if isinstance(target, (str, os.PathLike)) else None
+        self._file = AtomicFile(Path(target)) if isinstance(target, (str, os.PathLike)) else None
         self._stream: BinaryIO = target if self._file is None else self._file.stream  # type: ignore[assignment]
+        self._recipients = 0 if recipients is None else len(recipients.texts)
+        self._encrypting = None if recipients is None else EncryptingStream(self._stream, recipients)
         self._add(line)
 
     @property
@@ -78,8 +92,9 @@ class BundleWriter:
     def measure(self) -> int:
         """How many bytes the file would have if it were closed now. Compresses what is pending, so ask seldom."""
         waiting = len(compress_frame(bytes(self._pending), self._level)) if self._pending else 0
-        trailer = Trailer(records=self._rules.records, sha256="0" * 64, stored_sha256="0" * 64)
-        return self.bytes_written + waiting + len(raw_frame(format_line(trailer.to_dict()) + b"\n"))
+        trailer = self._trailer_with(sha256="0" * 64, stored_sha256="0" * 64)
+        size = self.bytes_written + waiting + len(raw_frame(format_line(trailer.to_dict()) + b"\n"))
+        return size + (0 if self._encrypting is None else overhead(size, self._recipients))
 
     def __enter__(self) -> Self:
         return self
@@ -124,12 +139,11 @@ class BundleWriter:
         try:
             self._rules.finish(self._rules.records)
             self._flush()
-            trailer = Trailer(
-                records=self._rules.records,
-                sha256=self._sha256.hexdigest(),
-                stored_sha256=self._stored_sha256.hexdigest(),
-            )
+            trailer = self._trailer_with(sha256=self._sha256.hexdigest(), stored_sha256=self._stored_sha256.hexdigest())
             self._store(raw_frame(format_line(trailer.to_dict()) + b"\n"))
+            if self._encrypting is not None:
+                self._encrypting.finish()
+                self.bytes_written = self._encrypting.size
             if self._file is not None:
                 self._file.commit()
             else:
@@ -149,8 +163,17 @@ class BundleWriter:
             return
         self._state = "failed"
         self._pending = bytearray()
+        if self._encrypting is not None:
+            self._encrypting.abort()
         if self._file is not None:
             self._file.discard()
+
+    def _trailer_with(self, *, sha256: str, stored_sha256: str) -> Trailer:
+        records = self._rules.records
+        signature = None
+        if self._signer is not None:
+            signature = self._signer.signature(self.header, records=records, sha256=sha256)
+        return Trailer(records=records, sha256=sha256, stored_sha256=stored_sha256, signature=signature)
 
     def _check_open(self) -> None:
         if self._state != "open":
@@ -181,7 +204,7 @@ class BundleWriter:
         view = memoryview(data)
         while view:
             # A raw stream may take less than it is given; many file-like objects take all and return None.
-            count: Any = self._stream.write(view)
+            count: Any = (self._encrypting or self._stream).write(view)
             view = view[len(view) if count is None else count :]
         self.bytes_written += len(data)
 
@@ -198,7 +221,7 @@ def _header_line(header: Header) -> bytes:
     return line
 
 
-class _AtomicFile:
+class AtomicFile:
     """A temporary file beside its target, which takes the target's place by `commit`."""
 
     def __init__(self, target: Path) -> None:

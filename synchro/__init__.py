@@ -13,7 +13,8 @@ A map, in the order in which one change travels::
       splitting     … or several of a bounded size
       pruning       … and what need not be kept of the log
       requests      what an importer lacks, written down, and the answer
-    importing   a bundle, verified, chunk by chunk:
+      trust         … signed, and encrypted to whom the settings name
+    importing   a bundle, verified (trust: who wrote it, and may speak for whom), chunk by chunk:
       checkpoints   what is known here already; gaps and forks
       restoring     a database set back to a backup recognises itself, and goes on under a new id
       resolving     ids and natural keys → our rows

@@ -12,7 +12,8 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections, models
 
-from synchro import conf, keychecks, naturalkeys, registry, tables, triggers, upcasting
+from synchro import conf, keychecks, naturalkeys, registry, tables, triggers, trust, upcasting
+from synchro.errors import KeySettingError
 from synchro.models import LABEL_LENGTH, PK_LENGTH, Touch
 
 _SAVE_TABLE = ("self", "raw", "cls", "force_insert", "force_update", "using", "update_fields")
@@ -68,11 +69,15 @@ def _settings_messages() -> Iterator[CheckMessage]:
         ("synchro.E006", conf.apply_modes),
         ("synchro.E022", conf.model_versions),
         ("synchro.E030", registry.accepted),
+        ("synchro.E040", trust.signer),
+        ("synchro.E041", trust.trusted),
+        ("synchro.E042", _recipients),
+        ("synchro.E043", trust.identities),
     )
     for ident, read in readers:
         try:
             read()
-        except ImproperlyConfigured as error:
+        except (ImproperlyConfigured, KeySettingError) as error:
             yield Error(str(error), id=ident)
     if not getattr(settings, "SYNCHRO_NODE", None):
         yield Warning(
@@ -117,6 +122,11 @@ def _settings_messages() -> Iterator[CheckMessage]:
             hint="Use a supported version of Django, or a newer django-synchro.",
             id="synchro.E010",
         )
+
+
+def _recipients() -> None:
+    for destination in conf.recipients_by_destination():
+        trust.recipients(destination)
 
 
 def _model_messages() -> Iterator[CheckMessage]:

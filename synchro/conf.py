@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import warnings
 from collections.abc import Mapping, Sequence
@@ -197,6 +198,67 @@ def accept() -> Mapping[str, Sequence[Any]] | None:
             message = f"SYNCHRO_ACCEPT has {entries!r} for {name!r}: write a list, as in SYNCHRO_MODELS."
             raise ImproperlyConfigured(message)
     return {name: tuple(entries) for name, entries in value.items()}
+
+
+def signing_key() -> str | os.PathLike[str] | None:
+    """``SYNCHRO_SIGNING_KEY``: the path of a key file, ``env:NAME``, or the secret key; None: nothing is signed."""
+    value = _setting("SYNCHRO_SIGNING_KEY", None)
+    if value is not None and (not isinstance(value, (str, os.PathLike)) or not str(value)):
+        message = "SYNCHRO_SIGNING_KEY is no text: write the path of a key file, or 'env:NAME'."
+        raise ImproperlyConfigured(message)
+    return value
+
+
+def trusted_keys() -> dict[str, tuple[str, ...]] | str | os.PathLike[str] | None:
+    """``SYNCHRO_TRUSTED_KEYS``: node name → its public keys with their options, or the path of a list of such.
+
+    None where the setting is absent: signatures are not required. An empty mapping trusts nobody.
+    """
+    value = _setting("SYNCHRO_TRUSTED_KEYS", None)
+    if value is None or (isinstance(value, (str, os.PathLike)) and str(value)):
+        return value
+    if not isinstance(value, Mapping):
+        message = f"SYNCHRO_TRUSTED_KEYS is {value!r}: write a mapping of node names to public keys, or a path."
+        raise ImproperlyConfigured(message)
+    found: dict[str, tuple[str, ...]] = {}
+    for name, keys in value.items():
+        found[name] = (keys,) if isinstance(keys, str) else tuple(_texts("SYNCHRO_TRUSTED_KEYS", name, keys))
+    return found
+
+
+def recipients(destination: str) -> tuple[str, ...]:
+    """``SYNCHRO_RECIPIENTS`` for bundles to *destination*: recipients of age, or paths of files of them.
+
+    The setting is a list for all destinations, or a mapping of destinations (and ``"*"``) to lists.
+    """
+    by_destination = recipients_by_destination()
+    return by_destination.get(destination, by_destination.get("*", ()))
+
+
+def recipients_by_destination() -> Mapping[str, tuple[str, ...]]:
+    """``SYNCHRO_RECIPIENTS`` whole; ``"*"`` is all other destinations."""
+    name = "SYNCHRO_RECIPIENTS"
+    value = _setting(name, None) or ()
+    if not isinstance(value, Mapping):
+        value = {"*": value}
+    return {str(key): _texts(name, key, [each] if isinstance(each, str) else each) for key, each in value.items()}
+
+
+def identities() -> tuple[str | os.PathLike[str], ...]:
+    """``SYNCHRO_IDENTITY``: paths of identity files of age, or ``env:NAME``, one or several."""
+    value = _setting("SYNCHRO_IDENTITY", None) or ()
+    several = (value,) if isinstance(value, (str, os.PathLike)) else value
+    if not isinstance(several, (tuple, list)) or not all(isinstance(each, (str, os.PathLike)) for each in several):
+        message = "SYNCHRO_IDENTITY is no text: write the path of an identity file, or 'env:NAME', or a list of these."
+        raise ImproperlyConfigured(message)
+    return tuple(several)
+
+
+def _texts(setting: str, name: object, value: Any) -> tuple[str, ...]:
+    if not isinstance(value, (tuple, list)) or not all(isinstance(each, str) for each in value):
+        message = f"{setting} has {value!r} for {name!r}: write texts of keys."
+        raise ImproperlyConfigured(message)
+    return tuple(value)
 
 
 def keep_pks() -> bool:

@@ -4,6 +4,7 @@
 
 SynchroError
 ├── ClockError            a clock is set wrong, here or at a sender
+├── KeySettingError       a key that the settings name, to sign, to trust, to encrypt to, cannot be used
 ├── ExportError           a bundle could not be written
 │   └── RequestError      a request for missing changes cannot be written, read or answered
 ├── PruneError            the log cannot be compacted as asked for
@@ -37,6 +38,10 @@ class SynchroError(Exception):
 
 class ClockError(SynchroError):
     """A clock is further in the future than the tolerance allows."""
+
+
+class KeySettingError(SynchroError):
+    """A key that the settings or a command name cannot be used. Nothing was written."""
 
 
 class ExportError(SynchroError):

@@ -6,9 +6,9 @@ import contextlib
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
@@ -26,11 +26,14 @@ from changelog_format import (
     NodeInfo,
     ObjectRecord,
     Position,
+    Recipients,
+    Signer,
     Trailer,
     open_bundle,
 )
+from changelog_format.archive import ENCRYPTED
 from changelog_format.dates import format_date, parse_date
-from synchro import changelog, moments, nodes, portable, registry, scanning, schemas, serialize
+from synchro import changelog, moments, nodes, portable, registry, scanning, schemas, serialize, trust
 from synchro.errors import ExportError
 from synchro.folding import folded_records
 from synchro.models import Action, Bundle, ChangeLog, Destination, HeldObject, Node, options
@@ -100,7 +103,7 @@ class ExportReport:
 class Job:
     """What is to be written: of the positions after ``start`` up to ``end`` what ``selection`` says.
 
-    ``moves``: the destination moves by it.
+    ``moves``: the destination moves by it. ``signer`` signs it; it is encrypted to ``recipients``.
     """
 
     node: Node
@@ -110,6 +113,8 @@ class Job:
     moves: bool
     with_files: bool = False
     selection: Selection = HISTORY
+    signer: Signer | None = None
+    recipients: Recipients | None = None
 
 
 Watch = Callable[[BundleWriter, int], None]
@@ -127,6 +132,7 @@ def export_bundle(
     mode: Mode = "history",
     scan: bool = False,
     models: Iterable[str] | None = None,
+    encrypt_to: Sequence[str] = (),
     using: str = DEFAULT_DB_ALIAS,
 ) -> ExportReport | None:
     """Write what the destination *to* has not got yet; None (and no file) when that is nothing.
@@ -138,16 +144,23 @@ def export_bundle(
 
     *mode* "squash" writes one record an object, "snapshot" does so from position 0 after a scan: what a new deployment
     starts from. *scan*: log what was written past the log first. *models* (labels or apps): only their changes, and no
-    position moves on either side.
+    position moves on either side. *encrypt_to*: recipients of age, instead of those that the settings name for *to*.
 
     The file appears whole or not at all; only then does the position move. Raises ``ExportError``, ``ScanError``,
-    ``ClockError``, ``OSError``.
+    ``ClockError``, ``KeySettingError``, ``OSError``.
     """
     selection = _selection(mode, models, since)
     if scan or mode == "snapshot":
         scanning.scan(whole=mode == "snapshot", using=using)
     job = prepare(
-        to=to, since=since, until=until, overlap=overlap, with_files=with_files, selection=selection, using=using
+        to=to,
+        since=since,
+        until=until,
+        overlap=overlap,
+        with_files=with_files,
+        selection=selection,
+        encrypt_to=encrypt_to,
+        using=using,
     )
     return None if job is None else write(job, target, level=level, using=using)
 
@@ -170,9 +183,14 @@ def prepare(
     overlap: int,
     with_files: bool = False,
     selection: Selection = HISTORY,
+    encrypt_to: Sequence[str] = (),
     using: str,
 ) -> Job | None:
-    """Seal what is pending, and find what is to be written; None when that is nothing. Raises ``ExportError``."""
+    """Seal what is pending, and find what is to be written; None when that is nothing.
+
+    Raises ``ExportError`` and ``KeySettingError``.
+    """
+    signer, recipients = trust.signer(), trust.recipients(to, encrypt_to)
     node = seal(using)
     destination = _destination(node, to, using)
     start = 0 if selection.mode == "snapshot" else destination.seq if since is None else since
@@ -199,6 +217,8 @@ def prepare(
         moves=since is None and until is None and selection.only is None,
         with_files=with_files,
         selection=selection,
+        signer=signer,
+        recipients=recipients,
     )
 
 
@@ -210,18 +230,18 @@ def write(
     What it raises leaves nothing behind, as any error does.
     """
     node, destination, start, end, with_files = job.node, job.destination, job.start, job.end, job.with_files
-    path = _path(target, node, start, end, job.selection)
+    path = _path(target, job)
     # Without a path it is a stream, see _path.
     sink = path or cast("BinaryIO", target)
     header = _header(job, using)
     files = SentFiles(node, destination.name, start, using) if with_files else None
     try:
         try:
-            trailer, changes, size = _write(sink, header, node, level, using, watch=watch, files=files)
+            trailer, changes, size = _write(sink, header, job, level, using, watch=watch, files=files)
         except _UnknownNameError:
             header = _header(job, using, as_logged=True)
             files = SentFiles(node, destination.name, start, using) if with_files else None
-            trailer, changes, size = _write(sink, header, node, level, using, watch=watch, files=files, again=False)
+            trailer, changes, size = _write(sink, header, job, level, using, watch=watch, files=files, again=False)
     except BundleError as error:
         raise ExportError(f"What is to be written is no bundle: {error}.", hint=UNMARKED) from error
     except OSError as error:
@@ -259,7 +279,7 @@ class _UnknownNameError(Exception):
 def _write(
     sink: Path | BinaryIO,
     header: Header,
-    node: Node,
+    job: Job,
     level: int | None,
     using: str,
     *,
@@ -272,8 +292,8 @@ def _write(
     Raises ``_UnknownNameError`` where the header lacks a name and it can be tried *again* with a better one.
     """
     changes = 0
-    with BundleWriter(sink, header, level=_level(level)) as writer:
-        for translated in _records(header, node, using):
+    with BundleWriter(sink, header, level=_level(level), signer=job.signer, recipients=job.recipients) as writer:
+        for translated in _records(header, job.node, using):
             records = without_contents(translated) if files is None else files.with_contents(list(translated))
             for record in records:
                 try:
@@ -288,7 +308,8 @@ def _write(
                     changes += 1
                     if watch is not None:
                         watch(writer, record.seq)
-        return writer.close(), changes, writer.bytes_written
+        trailer = writer.close()
+        return trailer, changes, writer.bytes_written
 
 
 def _records(header: Header, node: Node, using: str) -> Iterator[Iterable[Change | ObjectRecord]]:
@@ -342,15 +363,18 @@ def _level(level: int | None) -> int:
     return int(chosen)
 
 
-def _path(target: str | Path | BinaryIO | None, node: Node, start: int, end: int, selection: Selection) -> Path | None:
+def _path(target: str | Path | BinaryIO | None, job: Job) -> Path | None:
     if target is None:
         target = Path()
     if not isinstance(target, (str, Path)):
         return None
     path = Path(target)
     if path.is_dir():
-        path /= f"{node.ident}-{start + 1:06d}-{end:06d}{selection.suffix}{SUFFIX}"
-    if path.is_file() and path.stat().st_size and not _is_range(path, node, start, end, selection):
+        name = f"{job.node.ident}-{job.start + 1:06d}-{job.end:06d}{job.selection.suffix}"
+        if job.recipients is not None:
+            return _free(path, name)
+        path /= f"{name}{SUFFIX}"
+    if path.is_file() and path.stat().st_size and not _is_range(path, job):
         raise ExportError(
             f"{path} exists, and is another bundle or something else.",
             hint="Nothing was overwritten. Move it away, or name another file.",
@@ -358,15 +382,21 @@ def _path(target: str | Path | BinaryIO | None, node: Node, start: int, end: int
     return path
 
 
-def _is_range(path: Path, node: Node, start: int, end: int, selection: Selection) -> bool:
+def _free(folder: Path, name: str) -> Path:
+    """A name that no file in *folder* has. Nobody can say here what is in one that is encrypted for others."""
+    paths = (folder / f"{name}{f'-{number}' if number > 1 else ''}{SUFFIX}{ENCRYPTED}" for number in count(1))
+    return next(path for path in paths if not path.exists())
+
+
+def _is_range(path: Path, job: Job) -> bool:
     """Whether the file at *path* is a bundle of the same range: an export that was repeated may take its place."""
     try:
         with open_bundle(path) as reader:
             header = reader.header
     except BundleError:
         return False
-    same = (header.node.id, header.start.seq, header.end.seq) == (node.ident, start, end)
-    return same and (header.mode, header.only) == (selection.mode, selection.only)
+    same = (header.node.id, header.start.seq, header.end.seq) == (job.node.ident, job.start, job.end)
+    return same and (header.mode, header.only) == (job.selection.mode, job.selection.only)
 
 
 def _sweep(folder: Path, node: Node) -> None:

@@ -12,8 +12,19 @@ from typing import BinaryIO
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 
-from changelog_format import BundleError, Change, FilePiece, Header, ObjectRecord, Trailer, open_bundle
-from synchro import drift, nodes
+from changelog_format import (
+    BundleError,
+    Change,
+    FilePiece,
+    Header,
+    Identities,
+    ObjectRecord,
+    SignatureError,
+    Trailer,
+    open_bundle,
+)
+from changelog_format.archive import SUFFIXES
+from synchro import drift, nodes, trust
 from synchro.actors import nobody
 from synchro.checkpoints import check_destination
 from synchro.conf import Policy
@@ -24,8 +35,7 @@ from synchro.pause import DisableSynchroLog
 from synchro.restoring import OwnChanges
 from synchro.signals import announce, bundle_imported
 from synchro.taking import HeldChange, ImportReport, Taking
-
-SUFFIX = ".jsonl.zst"
+from synchro.trust import Sources
 
 
 def import_bundle(
@@ -37,6 +47,7 @@ def import_bundle(
     any_destination: bool = False,
     dry_run: bool = False,
     notify: Callable[[Difference], object] | None = None,
+    identity: Sources = (),
     using: str = DEFAULT_DB_ALIAS,
 ) -> ImportReport:
     """Take one bundle, wholly or not at all.
@@ -45,17 +56,21 @@ def import_bundle(
     bundle with a change that cannot be applied (otherwise such changes are held and tried again at each import);
     *allow_gap* takes a bundle although changes before it are missing; *any_destination* one that was written for
     another node; *dry_run* plans and writes nothing. *notify* is called, before anything is written, with each model
-    whose schema here is another one than the sender's.
+    whose schema here is another one than the sender's. *identity*: by which keys encrypted bundles are read, instead of
+    those that the settings name.
 
-    Raises ``changelog_format.BundleError`` for a broken file, ``ImportRefusedError`` (and its subclasses) and
-    ``ClockError`` for one that is not taken, ``OSError`` for one that cannot be read. In all these cases the database
-    is as it was.
+    Raises ``changelog_format.BundleError`` for a broken file (``SignatureError``: or one whose writer is not proven,
+    where that is required; ``EncryptionError``: or one that is encrypted for others), ``ImportRefusedError`` (and its
+    subclasses) and ``ClockError`` for one that is not taken, ``KeySettingError`` where keys cannot be used, ``OSError``
+    for one that cannot be read. In all these cases the database is as it was.
     """
     with ExitStack() as stack:
         stream, name = _opened(source, stack)
         start = stream.tell()
+        identities = trust.identities(identity)
         try:
-            header, trailer, own_changes, versions = _verified(stream, using)
+            header, trailer, own_changes, versions = _verified(stream, identities, using)
+            voucher = trust.Voucher(header, trailer)
         except BundleError as error:
             error.add_note(name)  # among several files it must be known which
             raise
@@ -70,7 +85,7 @@ def import_bundle(
             stream.seek(start)
             return Taking(
                 header,
-                _records(stream, name, trailer.sha256),
+                _records(stream, name, trailer.sha256, identities),
                 name=name,
                 records_total=trailer.records,
                 sha256=trailer.sha256,
@@ -79,17 +94,22 @@ def import_bundle(
                 allow_gap=allow_gap,
                 careful=careful,
                 own_changes=own_changes,
+                vouch=voucher.check,
                 differences=differences,
                 dry_run=dry_run,
                 using=using,
             )
 
-        if dry_run:
-            return taking().preview()
         try:
-            report = _take(taking(), using)
-        except DanglingError:  # once more, to find out which record it is
-            report = _take(taking(careful=True), using)
+            if dry_run:
+                return taking().preview()
+            try:
+                report = _take(taking(), using)
+            except DanglingError:  # once more, to find out which record it is
+                report = _take(taking(careful=True), using)
+        except SignatureError as error:
+            error.add_note(name)
+            raise
     announce(bundle_imported, sender=Bundle, report=report, using=using)
     return report
 
@@ -139,6 +159,7 @@ def import_bundles(
     any_destination: bool = False,
     dry_run: bool = False,
     notify: Callable[[Difference], object] | None = None,
+    identity: Sources = (),
     using: str = DEFAULT_DB_ALIAS,
 ) -> Iterator[ImportReport]:
     """Take several bundles, each in a transaction of its own, in the order of their senders' logs; a report for each.
@@ -146,11 +167,12 @@ def import_bundles(
     A folder among *sources* stands for the bundles in it. Raises as :func:`import_bundle` does at the first that is not
     taken; those before it stay taken.
     """
+    identities = trust.identities(identity)
     placed: list[tuple[str, int, int, int, bool, str | Path | BinaryIO]] = []
     for number, source in enumerate(_files(sources)):
         if isinstance(source, (str, Path)):
             try:
-                with open_bundle(source) as reader:
+                with open_bundle(source, identities=identities) as reader:
                     header = reader.header
             except BundleError as error:
                 error.add_note(str(source))
@@ -170,6 +192,7 @@ def import_bundles(
             any_destination=any_destination,
             dry_run=dry_run,
             notify=notify,
+            identity=identity,
             using=using,
         )
         if whole:  # a bundle of some models alone fills no gap
@@ -186,9 +209,9 @@ def bundle_files(sources: Sequence[str | Path]) -> Iterator[str | Path]:
 def _files(sources: Sequence[str | Path | BinaryIO]) -> Iterator[str | Path | BinaryIO]:
     for source in sources:
         if isinstance(source, (str, Path)) and Path(source).is_dir():
-            found = sorted(Path(source).glob(f"*{SUFFIX}"))
+            found = sorted(path for suffix in SUFFIXES for path in Path(source).glob(f"*{suffix}"))
             if not found:
-                raise ImportRefusedError(f"{source} has no bundles (*{SUFFIX}).")
+                raise ImportRefusedError(f"{source} has no bundles (*{SUFFIXES[0]}).")
             yield from found
         else:
             yield source
@@ -206,12 +229,14 @@ def _opened(source: str | Path | BinaryIO, stack: ExitStack) -> tuple[BinaryIO, 
     return spool, "-"
 
 
-def _verified(stream: BinaryIO, using: str) -> tuple[Header, Trailer, OwnChanges, dict[str, set[int]]]:
+def _verified(
+    stream: BinaryIO, identities: Identities | None, using: str
+) -> tuple[Header, Trailer, OwnChanges, dict[str, set[int]]]:
     """Read the whole bundle, so that it is known to be sound before anything is done with it.
 
     Also returned: the versions of each model in which there are records.
     """
-    with open_bundle(stream) as reader:
+    with open_bundle(stream, identities=identities) as reader:
         own_changes = OwnChanges(reader.header, nodes.own_idents(using))
         versions: dict[str, set[int]] = defaultdict(set)
         for record in reader:
@@ -221,9 +246,11 @@ def _verified(stream: BinaryIO, using: str) -> tuple[Header, Trailer, OwnChanges
         return reader.header, reader.trailer, own_changes, versions
 
 
-def _records(stream: BinaryIO, name: str, digest: str) -> Iterator[Change | ObjectRecord | FilePiece]:
+def _records(
+    stream: BinaryIO, name: str, digest: str, identities: Identities | None
+) -> Iterator[Change | ObjectRecord | FilePiece]:
     """The records of a file that was verified before; reading them verifies it a second time."""
-    with open_bundle(stream) as reader:
+    with open_bundle(stream, identities=identities) as reader:
         yield from reader
         if reader.trailer.sha256 != digest:
             raise ImportRefusedError(f"{name} changed while it was being read.", hint="Nothing was imported.")

@@ -6,6 +6,7 @@ known here, so that a sender whose log was set back since notices it.
 
 from __future__ import annotations
 
+import contextlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,13 +16,17 @@ from typing import Any, BinaryIO
 import orjson
 from django.db import DEFAULT_DB_ALIAS
 
-from changelog_format import BundleError, open_bundle
+from changelog_format import BundleError, EncryptionError, Identities, SignatureError, open_bundle
+from changelog_format.archive import ENCRYPTED
 from changelog_format.dates import format_date, parse_date
-from synchro import changelog, conf, exporting, nodes
+from changelog_format.encryption import decrypted, encrypt, is_encrypted
+from changelog_format.keys import node_name
+from synchro import changelog, conf, exporting, nodes, trust
 from synchro.errors import ExportError, ForkError, RequestError
 from synchro.exporting import ExportReport, export_bundle
 from synchro.models import Node
 from synchro.splitting import export_parts
+from synchro.trust import Sources
 
 TYPE = "synchro-request"
 VERSION = 1
@@ -67,15 +72,18 @@ class Request:
 # --- the side that lacks something ------------------------------------------------------------------------------------
 
 
-def missing_before(bundles: Iterable[str | Path], using: str = DEFAULT_DB_ALIAS) -> list[Request]:
+def missing_before(
+    bundles: Iterable[str | Path], using: str = DEFAULT_DB_ALIAS, *, identity: Sources = ()
+) -> list[Request]:
     """What must come before each of *bundles* can be taken: a request for each sender of which something is missing.
 
     Only their headers are read. Raises ``BundleError``, ``OSError``.
     """
+    identities = trust.identities(identity)
     ranges: dict[str, list[tuple[int, int, str | None]]] = defaultdict(list)
     for source in bundles:
         try:
-            with open_bundle(source) as reader:
+            with open_bundle(source, identities=identities) as reader:
                 header = reader.header
         except BundleError as error:
             error.add_note(str(source))
@@ -114,12 +122,19 @@ def everything_since(peer: str, using: str = DEFAULT_DB_ALIAS) -> Request:
     return _request(found[0].ident, [Missing(since=taken, until=None, date=date)], using)
 
 
-def write_request(request: Request, target: str | Path | None = None) -> Path:
-    """Write *request* to the file *target*, or into that folder (None: the current one); the path."""
+def write_request(request: Request, target: str | Path | None = None, *, encrypt_to: Sequence[str] = ()) -> Path:
+    """Write *request* to the file *target*, or into that folder (None: the current one); the path.
+
+    It is signed and encrypted as a bundle for that node would be; *encrypt_to* as in ``export_bundle``. Raises
+    ``KeySettingError``.
+    """
+    recipients = trust.recipients(node_name(request.of), encrypt_to)
+    data = trust.signed_request(request.as_dict())
+    text = orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     path = Path() if target is None else Path(target)
     if path.is_dir():
-        path /= f"{request.by}-asks-{request.of}{SUFFIX}"
-    path.write_bytes(orjson.dumps(request.as_dict(), option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE))
+        path /= f"{request.by}-asks-{request.of}{SUFFIX}{'' if recipients is None else ENCRYPTED}"
+    path.write_bytes(text if recipients is None else encrypt(text, recipients))
     return path
 
 
@@ -144,16 +159,45 @@ def _request(of: str, missing: Sequence[Missing], using: str) -> Request:
 # --- the side that has it ---------------------------------------------------------------------------------------------
 
 
-def read_request(source: str | Path) -> Request:
-    """The request in the file *source*. Raises ``RequestError`` where it is none, ``OSError``."""
-    with Path(source).open("rb") as stream:
-        text = stream.read(SIZE_LIMIT + 1)
+def read_request(source: str | Path, *, identity: Sources = ()) -> Request:
+    """The request in the file *source*; *identity* as in ``import_bundle``.
+
+    Raises ``RequestError`` where it is none, ``changelog_format.SignatureError`` where signatures are required and its
+    is not in order, ``EncryptionError`` where it is encrypted for others, ``OSError``.
+    """
+    identities = trust.identities(identity)
     try:
+        text = _text(Path(source), identities)
         if len(text) > SIZE_LIMIT:
             raise ValueError(f"it is longer than {SIZE_LIMIT} bytes")
-        return _parsed(orjson.loads(text))
+        data = orjson.loads(text)
+        request = _parsed(data)
     except (ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{source} is no request that this version can read: {error!s:.200}") from error
+    except EncryptionError as error:
+        error.add_note(str(source))
+        raise
+    try:
+        trust.check_request(data, request.by or request.name, request.created)
+    except SignatureError as error:
+        error.add_note(str(source))
+        raise
+    return request
+
+
+def _text(path: Path, identities: Identities | None) -> bytes:
+    with path.open("rb") as stream:
+        if identities is None:
+            text = stream.read(SIZE_LIMIT + 1)
+            if is_encrypted(text):
+                raise EncryptionError("the request is encrypted with age, and no identity was given", rule="R78")
+            return text
+        with contextlib.closing(decrypted(stream, identities, close=False)) as opened:
+            parts, size = [], 0
+            while size <= SIZE_LIMIT and (part := opened.read(SIZE_LIMIT)):
+                parts.append(part)
+                size += len(part)
+            return b"".join(parts)
 
 
 def _parsed(data: Any) -> Request:
@@ -186,6 +230,8 @@ def answer(
     max_size: int | None = None,
     level: int | None = None,
     with_files: bool = False,
+    encrypt_to: Sequence[str] = (),
+    identity: Sources = (),
     using: str = DEFAULT_DB_ALIAS,
 ) -> Iterator[ExportReport]:
     """Write the ranges that the request *source* asks for, as bundles for whoever asks; a report for each.
@@ -193,7 +239,7 @@ def answer(
     No destination's position moves. Raises ``RequestError`` where it asks somebody else, ``ForkError`` where the logs
     have parted, and as ``export_bundle``.
     """
-    request = read_request(source)
+    request = read_request(source, identity=identity)
     node = nodes.own(using)
     if node is None or request.of != node.ident:
         raise RequestError(
@@ -210,7 +256,14 @@ def answer(
             )
         if max_size is None:
             report = export_bundle(
-                target, to=to, since=each.since, until=each.until, level=level, with_files=with_files, using=using
+                target,
+                to=to,
+                since=each.since,
+                until=each.until,
+                level=level,
+                with_files=with_files,
+                encrypt_to=encrypt_to,
+                using=using,
             )
             if report is not None:
                 yield report
@@ -223,6 +276,7 @@ def answer(
                 until=each.until,
                 level=level,
                 with_files=with_files,
+                encrypt_to=encrypt_to,
                 using=using,
             )
         else:

@@ -7,7 +7,7 @@ fits is known only when it is written: a part that grows too large is given up a
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,6 +52,7 @@ def export_parts(
     overlap: int = 0,
     level: int | None = None,
     with_files: bool = False,
+    encrypt_to: Sequence[str] = (),
     using: str = DEFAULT_DB_ALIAS,
 ) -> Iterator[ExportReport]:
     """As ``export_bundle``, in as many bundles as it takes for none to exceed *max_size* bytes; a report for each.
@@ -63,7 +64,9 @@ def export_parts(
     folder = Path() if target is None else Path(target)
     if not folder.is_dir():
         raise ExportError(f"{folder} is no folder; parts of a bounded size are written to one, named by their ranges.")
-    job = prepare(to=to, since=since, until=until, overlap=overlap, with_files=with_files, using=using)
+    job = prepare(
+        to=to, since=since, until=until, overlap=overlap, with_files=with_files, encrypt_to=encrypt_to, using=using
+    )
     while job is not None:
         report = _part(job, folder, max_size, level, using)
         yield report

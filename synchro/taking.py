@@ -28,6 +28,7 @@ from synchro.recording import Recorder, held_objects
 from synchro.registry import ModelSpec
 from synchro.resolving import Lock
 from synchro.seal import seal_pending, tolerance
+from synchro.trust import Vouch
 from synchro.values import UndecodableValueError
 
 SHOWN = 20
@@ -96,7 +97,8 @@ class Taking:
     *records* are read once. *name* is what messages call them; *records_total* and *sha256* are what the bundle says of
     itself. With *careful* foreign keys are checked chunk by chunk, so that a record that leaves one pointing nowhere
     can be held; otherwise at the end, which is quicker, with ``DanglingError`` where there is one. *own_changes* are
-    those of the bundle that this deployment is said to have made.
+    those of the bundle that this deployment is said to have made. *vouch* is called with each node of
+    which the sender passes on changes that are new here, and raises where it is not believed them.
 
     For *direct* synchronization, without a file: what is known here already is written again where the row does not
     hold it, and of several objects of one natural key (``allow_many``) the first is taken. Without *compare* everything
@@ -116,6 +118,7 @@ class Taking:
         allow_gap: bool = False,
         careful: bool = False,
         own_changes: restoring.OwnChanges | None = None,
+        vouch: Vouch | None = None,
         differences: Sequence[Difference] = (),
         dry_run: bool = False,
         direct: bool = False,
@@ -123,6 +126,7 @@ class Taking:
         using: str,
     ) -> None:
         self._own_changes = own_changes
+        self._vouch = vouch
         self._new_id: str | None = None
         self._of_bundle = header
         self._differences = tuple(differences)
@@ -349,6 +353,9 @@ class Taking:
             Incoming.of(record, sender, record.version or versions.get(record.model, 1), self._keys) for record in batch
         ]
         fresh, known = checkpoints.unknown(incoming)
+        if self._vouch is not None:
+            for origin in {change.stamp.node for change in fresh} - {sender}:
+                self._vouch(origin)
         self._counts["already_known"] += known
         if self._direct and known:
             new = set(map(id, fresh))

@@ -22,6 +22,7 @@ LAYERS = tuple(
         "conflicts exporting importing legacy synchronizing",
         "guest taking folding scanning bulk",
         (
+            "trust "
             "drift sending_files filing seal touches walking reconciling planner plan_links plan_merges plan_parents "
             "deciding ancestry reviving combining unlogged plan merging merging_rows merging_registers apply parking "
             "removing recording checkpoints numbering alike resolving portable restoring digests"

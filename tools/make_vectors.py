@@ -4,15 +4,16 @@
     tools/make_vectors.py           writes tests/vectors/
     tools/make_vectors.py --check   exits with 1 when what is there has drifted
 
-Good bundles are written by BundleWriter. Bad ones are put together by hand from raw zstd blocks, so that their bytes do
-not depend on the zstd library. Where the library is another one than the vectors were made with, good bundles are
-compared by what is in their frames.
+Good bundles are written by BundleWriter. Signed ones are signed with fixed keys; one is encrypted. Bad ones are put
+together by hand from raw zstd blocks, so that their bytes do not depend on the zstd library. Where the library
+is another one than the vectors were made with, good bundles are compared by what is in their frames.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import contextlib
 import copy
 import hashlib
 import io
@@ -39,17 +40,26 @@ from changelog_format import (  # noqa: E402
     FilePiece,
     FileRef,
     Header,
+    Identities,
     ModelInfo,
     NodeInfo,
     ObjectRecord,
     Origin,
     Position,
     Range,
+    Recipients,
+    Signer,
     Target,
+    TrustedKeys,
+    check_relayed,
+    check_signature,
     encode_value,
+    open_bundle,
     verify,
 )
 from changelog_format.container import compress_frame, raw_frame  # noqa: E402
+from changelog_format.encryption import EncryptingStream, decrypted  # noqa: E402
+from changelog_format.keys import public_text  # noqa: E402
 
 FOLDER = ROOT / "tests" / "vectors"
 OFFICE, HQ = "office-7f3a9c21", "hq-11aa22bb"
@@ -728,6 +738,113 @@ def by_hand() -> dict[str, bytes]:
     }
 
 
+# --- bundles that are signed, and those that say so wrongly
+
+
+def signer(number: int) -> Signer:
+    """Return what signs with a fixed key."""
+    return Signer(bytes([number]) * 32)
+
+
+def signed_by(owner: Signer, head: Header, *records: Change, said: Header | None = None, **members: Any) -> bytes:
+    """Return a bundle signed by `owner`, as if `said` were its header; `members` of the signature are others."""
+    lines = [head.to_dict(), *(record.to_dict() for record in records)]
+    sha256 = hashlib.sha256(b"".join(map(text, lines))).hexdigest()
+    signature = owner.signature(said or head, records=len(records), sha256=sha256)
+    return assemble(*lines, signature=signature | members)
+
+
+def trusted() -> bytes:
+    """Return a list of trusted keys: the office's, the one that it had before, and that of HQ, which may relay."""
+    lines = [
+        "# NAME KEY OPTIONS",
+        f"office {public_text(signer(1).public)}",
+        f"office {public_text(signer(2).public)} not-before=2026-01-01 not-after=2026-06-30 # the former one",
+        f"hq     {public_text(signer(3).public)} relays=office,ship",
+    ]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def signed() -> dict[str, bytes]:
+    """Return files of the folder `signed`. What begins with a rule is refused by it with the list `trusted.txt`."""
+    one, first = header(1), change(1)
+    old, hq = replace(one, created="2026-06-30T23:59:59.999999Z"), NodeInfo(id=HQ, name="HQ")
+    of_hq = replace(one, node=hq)
+    away = Origin(node=OFFICE, seq=7)
+    key, value = (base64.b64encode(bytes(size)).decode() for size in (32, 64))
+    office = signer(1)
+    whole = signed_by(office, one, first)
+    return {
+        "office": whole,
+        "former-key": signed_by(signer(2), old, first),
+        "relayed": signed_by(signer(3), of_hq, replace(first, origin=away)),
+        "earlier-id": signed_by(office, one, replace(first, origin=Origin(node="office-00000000", seq=7))),
+        "R72-algorithm": signed_by(office, one, first, algorithm="ed448"),
+        "R72-no-algorithm": assemble(HEAD, ADD, signature={"key": key, "value": value}),
+        "R72-more": signed_by(office, one, first, comment=""),
+        "R72-key": signed_by(office, one, first, key=key[:-4]),
+        "R72-value": signed_by(office, one, first, value=value[:-4] + "AB=="),
+        "R72-type": signed_by(office, one, first, value=1),
+        "R73-none": assemble(HEAD, ADD),
+        "R74-unknown": signed_by(signer(9), one, first),
+        "R74-of-another": signed_by(signer(3), one, first),
+        "R74-name-only": signed_by(office, replace(one, node=NodeInfo(id=HQ, name="office")), first),
+        "R75-after": signed_by(signer(2), replace(old, created="2026-07-01T00:00:00.000000Z"), first),
+        "R75-before": signed_by(signer(2), replace(old, created="2025-12-31T23:59:59.999999Z"), first),
+        "R76-value": signed_by(office, one, first, value=value),
+        "R76-other-bundle": signed_by(office, one, first, said=replace(one, bundle=BUNDLE.replace("0b6f", "0b60"))),
+        "R76-other-id": signed_by(office, one, first, said=replace(one, node=NodeInfo(id=HQ, name="Office"))),
+        "R76-other-name": signed_by(office, one, first, said=replace(one, node=NodeInfo(id=OFFICE, name="office"))),
+        "R76-backdated": signed_by(signer(2), old, first, said=replace(old, created=one.created)),
+        "R76-other-digest": signed_by(office, one, replace(first, actor="eve"), value=signature_of(whole)["value"]),
+        "R77-relay": signed_by(office, one, replace(first, origin=Origin(node=HQ, seq=7))),
+        "R77-not-named": signed_by(signer(3), of_hq, replace(first, origin=Origin(node="quay-00000000", seq=7))),
+    }
+
+
+def signature_of(data: bytes) -> dict[str, Any]:
+    """Return what a bundle is signed with."""
+    return dict(verify(io.BytesIO(data)).trailer.signature or {})
+
+
+def judged(data: bytes) -> BundleError | None:
+    """Return the error by which a bundle is refused that is in order but for its signature."""
+    keys = TrustedKeys.parse(trusted().decode())
+    with open_bundle(io.BytesIO(data)) as reader:
+        records = list(reader)
+        try:
+            key = check_signature(reader.header, reader.trailer, keys)
+            for record in records:
+                if isinstance(record, Change) and record.origin is not None:
+                    check_relayed(reader.header, key, record.origin.node)
+        except BundleError as error:
+            return error
+    return None
+
+
+# --- a bundle that is encrypted
+
+# Made for this file; it protects nothing.
+IDENTITY = "AGE-SECRET-KEY-182R2K6EZ3EFKATNEE5A6246CAWM0KY22YE9MZ442WU0J9YQ8DNQS30JFUV"
+RECIPIENT = "age1vcc6wced3vkwqxdntmawe8dq2wxw4tay8st7wl9wh5sufaq3gppqy7ae7f"
+
+
+def encrypted(stored: Path, content: bytes) -> bytes:
+    """Return `content` encrypted. Each time it would come out otherwise, so what is there is kept if it holds that."""
+    identities = Identities([IDENTITY])
+    if stored.is_file():
+        stream = decrypted(io.BytesIO(stored.read_bytes()), identities, close=True)
+        with contextlib.closing(stream):
+            found = b"".join(iter(lambda: stream.read(4096), b""))
+        if found == content:
+            return stored.read_bytes()
+    target = io.BytesIO()
+    encrypting = EncryptingStream(target, Recipients([RECIPIENT]))
+    encrypting.write(content)
+    encrypting.finish()
+    return target.getvalue()
+
+
 # --- writing and checking
 
 
@@ -755,7 +872,21 @@ def make() -> dict[str, bytes]:
             listed.append({"file": file, "error": type(error).__name__, "rule": error.rule, "message": str(error)})
         else:
             sys.exit(f"{file}: is in order")
-    index = {"zstd": ZSTD, "vectors": listed}
+    judgements: list[dict[str, Any]] = []
+    for name, data in sorted(signed().items()):
+        file = f"signed/{name}.jsonl.zst"
+        files[file] = data
+        found = judged(data)
+        expected = name.partition("-")[0] if name.startswith("R7") else None
+        if (None if found is None else found.rule) != expected:
+            sys.exit(f"{file}: breaks {found}, not {expected}")
+        said = {} if found is None else {"error": type(found).__name__, "rule": found.rule, "message": str(found)}
+        judgements.append({"file": file, **said})
+    files["signed/trusted.txt"] = trusted()
+    files["encrypted/identity.txt"] = f"# It protects nothing.\n{IDENTITY}\n".encode()
+    name = "encrypted/example.jsonl.zst.age"
+    files[name] = encrypted(FOLDER / name, files["good/example.jsonl.zst"])
+    index = {"zstd": ZSTD, "vectors": listed, "signed": judgements}
     files["vectors.json"] = json.dumps(index, indent=1, ensure_ascii=False).encode() + b"\n"
     return files
 
@@ -777,7 +908,7 @@ def same(name: str, made: bytes, stored: bytes, *, same_library: bool) -> bool:
     if made == stored or same_library:
         return made == stored
     if name == "vectors.json":
-        return bool(json.loads(made)["vectors"] == json.loads(stored)["vectors"])
+        return bool(json.loads(made) | {"zstd": None} == json.loads(stored) | {"zstd": None})
     return name.startswith(("good/", "bad/R64-")) and contents(made) == contents(stored)
 
 

@@ -12,7 +12,15 @@ from typing import Any, TextIO
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
-from changelog_format import BundleError
+from changelog_format import (
+    BundleError,
+    EncryptionError,
+    ExpiredKeyError,
+    RelayError,
+    SignatureError,
+    UnsignedError,
+    UntrustedKeyError,
+)
 from synchro import changelog
 from synchro.errors import SynchroError
 
@@ -79,6 +87,26 @@ def add_database(parser: ArgumentParser) -> None:
     )
 
 
+_HINTS: tuple[tuple[type[BundleError], str], ...] = (
+    (
+        UnsignedError,
+        "Have its writer sign it (SYNCHRO_SIGNING_KEY there), and ask how it lost its signature if it had one.",
+    ),
+    (UntrustedKeyError, "If that is its writer's key, add it to SYNCHRO_TRUSTED_KEYS; learn the key by another way."),
+    (ExpiredKeyError, "Have it written again with a key that is trusted at that time (see SYNCHRO_TRUSTED_KEYS)."),
+    (RelayError, "Get that node's own bundle, or add `relays=` with its name to the relaying node's key."),
+    (SignatureError, "It was changed after it was signed, or signed by somebody else. Ask for it again."),
+    (
+        EncryptionError,
+        "Give the identity that it is encrypted to (SYNCHRO_IDENTITY or --identity), or ask for it again.",
+    ),
+)
+
+
+def _hint(error: BundleError) -> str:
+    return f"Nothing was imported. {next(hint for kind, hint in _HINTS if isinstance(error, kind))}"
+
+
 @contextmanager
 def reported(using: str, *, interrupted: str) -> Iterator[None]:
     """Turn this project's errors into ``CommandError``; *interrupted* says what Ctrl-C left behind."""
@@ -88,6 +116,9 @@ def reported(using: str, *, interrupted: str) -> Iterator[None]:
         yield
     except SynchroError as error:
         raise CommandError(f"{error}\n{error.hint}".rstrip()) from error
+    except (SignatureError, EncryptionError) as error:
+        name = ", ".join(getattr(error, "__notes__", ["The bundle"]))
+        raise CommandError(f"{name}: {error}\n{_hint(error)}") from error
     except BundleError as error:
         name = ", ".join(getattr(error, "__notes__", ["The bundle"]))
         raise CommandError(f"{name} is damaged or no bundle: {error}\nNothing was imported.") from error

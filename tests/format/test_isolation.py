@@ -9,6 +9,7 @@ import changelog_format
 from tests.format.samples import ROOT
 
 ALLOWED = {"orjson", "zstandard", "changelog_format"} | sys.stdlib_module_names
+OPTIONAL = {"signing.py": {"cryptography"}, "encryption.py": {"pyrage"}}
 
 
 def test_nothing_else_is_imported():
@@ -19,7 +20,12 @@ def test_nothing_else_is_imported():
                 names = [alias.name for alias in node.names]
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 names = [node.module]
-            assert {name.partition(".")[0] for name in names} <= ALLOWED, path.name
+            assert {name.partition(".")[0] for name in names} <= ALLOWED | OPTIONAL.get(path.name, set()), path.name
+
+
+def test_what_is_optional_is_not_loaded_unasked():
+    program = "import sys, changelog_format.__main__; sys.exit(bool({'cryptography', 'pyrage'} & sys.modules.keys()))"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True)
 
 
 def test_django_is_not_loaded():

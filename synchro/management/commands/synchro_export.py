@@ -72,6 +72,15 @@ class Command(SpokenCommand):
             action="store_true",
             help="Carry the contents of files too, but for those that the destination was sent before.",
         )
+        parser.add_argument(
+            "--encrypt-to", action="append", default=[], metavar="RECIPIENT",
+            help="Encrypt with age to this recipient (age1…, or a file of them) instead of those of the settings; "
+            "may be given several times.",
+        )  # fmt: skip
+        parser.add_argument(
+            "--identity", action="append", default=[], metavar="FILE",
+            help="Read an encrypted request with the identities in this file instead of those of the settings.",
+        )  # fmt: skip
         parser.add_argument("--json", action="store_true", help="Print the numbers as one JSON object.")
         add_database(parser)
 
@@ -95,13 +104,16 @@ class Command(SpokenCommand):
     @staticmethod
     def _reports(target: Any, options: dict[str, Any]) -> Iterator[ExportReport]:
         how = {"level": options["level"], "with_files": options["with_files"], "using": options["database"]}
+        how["encrypt_to"] = options["encrypt_to"]
         whole = options["answer"] is not None or options["max_size"] is not None
         if whole and (options["mode"] or options["models"]):
             raise CommandError("--answer and --max-size write histories: leave --squash, --snapshot and --models out.")
         if options["answer"] is not None:
             if options["since"] is not None or options["until"] is not None or options["overlap"]:
                 raise CommandError("--answer takes its range from the request: leave --since, --until, --overlap out.")
-            yield from answer(options["answer"], target, max_size=options["max_size"], **how)
+            yield from answer(
+                options["answer"], target, max_size=options["max_size"], identity=options["identity"], **how
+            )
             return
         what = {name: options[name] for name in ("to", "since", "until", "overlap")}
         selected = {"mode": options["mode"] or "history", "models": options["models"], "scan": options["scan"]}

@@ -58,6 +58,11 @@ class Command(SpokenCommand):
             action="store_true",
             help="Try again what could not be applied before, without a bundle: after an upgrade of this deployment.",
         )
+        parser.add_argument(
+            "--identity", action="append", default=[], metavar="FILE",
+            help="Read encrypted bundles with the identities in this file of age-keygen (or env:NAME) instead of those "
+            "of the settings; may be given several times.",
+        )  # fmt: skip
         parser.add_argument("--json", action="store_true", help="Print the numbers as one JSON object a bundle.")
         add_database(parser)
 
@@ -81,6 +86,7 @@ class Command(SpokenCommand):
                 allow_gap=options["allow_gap"],
                 any_destination=options["any_destination"],
                 dry_run=options["dry_run"],
+                identity=options["identity"],
                 notify=None if options["json"] else self._warn,
                 using=options["database"],
             ):

@@ -23,6 +23,14 @@ class Command(SpokenCommand):
             "name, for everything that it has and this deployment has not.",
         )  # fmt: skip
         parser.add_argument("-o", "--output", metavar="FILE", help="File or folder to write to (default: this folder).")
+        parser.add_argument(
+            "--encrypt-to", action="append", default=[], metavar="RECIPIENT",
+            help="Encrypt the request with age to this recipient instead of those of the settings.",
+        )  # fmt: skip
+        parser.add_argument(
+            "--identity", action="append", default=[], metavar="FILE",
+            help="Read encrypted bundles with the identities in this file instead of those of the settings.",
+        )  # fmt: skip
         parser.add_argument("--json", action="store_true", help="Print each request as one JSON object.")
         add_database(parser)
 
@@ -31,9 +39,9 @@ class Command(SpokenCommand):
         with reported(using, interrupted="Interrupted."):
             files = [name for name in options["sources"] if Path(name).exists()]
             requests = [everything_since(name, using) for name in options["sources"] if name not in files]
-            requests += missing_before(bundle_files(files), using)
+            requests += missing_before(bundle_files(files), using, identity=options["identity"])
             for request in requests:
-                path = write_request(request, options["output"])
+                path = write_request(request, options["output"], encrypt_to=options["encrypt_to"])
                 if options["json"]:
                     self.stdout.write(orjson.dumps({"file": str(path), **request.as_dict()}).decode())
                 else:
