@@ -22,26 +22,23 @@ class SynchroConfig(AppConfig):
         from django.db.models.signals import post_migrate
         from django.utils.module_loading import autodiscover_modules
 
-        from synchro import (  # checks register themselves
+        # Checks register themselves; synchro.settings raises or warns where SYNCHRO_REMOTE makes no sense.
+        from synchro import (
             capture,
             checks,  # noqa: F401
-            conf,
             legacy,
             migrating,
             muting,
-            registry,
+            settings,
             synchronizing,
             tables,
             triggers,
-            upcasting,
         )
 
         def settings_changed(*, setting: str, **_kwargs: Any) -> None:
             if setting.startswith("SYNCHRO_") or setting == "INSTALLED_APPS":
-                registry.clear_caches()
-                upcasting.clear_caches()
-                capture.connect()
-                muting.follow_settings()
+                settings.follow(setting)
+                read_again()
 
         setting_changed.connect(settings_changed, weak=False, dispatch_uid="synchro-settings")
         post_migrate.connect(tables.forget_existing, dispatch_uid="synchro-tables")
@@ -53,4 +50,13 @@ class SynchroConfig(AppConfig):
         capture.connect()
         # What each app says of older versions of its models.
         autodiscover_modules("upcasters")
-        conf.warn_without_remote()
+
+
+def read_again() -> None:
+    """The settings have changed (in tests): forget what was read from them, and capture what they say now."""
+    from synchro import capture, muting, registry, upcasting
+
+    registry.clear_caches()
+    upcasting.clear_caches()
+    capture.connect()
+    muting.follow_settings()

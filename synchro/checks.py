@@ -10,7 +10,7 @@ from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's name
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS, connections, models
+from django.db import DEFAULT_DB_ALIAS, models
 
 from synchro import conf, keychecks, naturalkeys, registry, tables, triggers, trust, upcasting
 from synchro.errors import KeySettingError
@@ -85,9 +85,8 @@ def _settings_messages() -> Iterator[CheckMessage]:
             hint="Name each deployment differently in its settings: a copied database is recognised by it.",
             id="synchro.W001",
         )
+    # That it names a database is asked when the app starts: an ImproperlyConfigured, as of old.
     remote = getattr(settings, "SYNCHRO_REMOTE", None)
-    if remote is not None and remote not in connections:
-        yield Error(f"SYNCHRO_REMOTE is {remote!r}, but DATABASES has no such alias.", id="synchro.E007")
     if remote == DEFAULT_DB_ALIAS:
         yield Error(
             f"SYNCHRO_REMOTE is {remote!r}, the database that this deployment works on itself.",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
@@ -20,11 +21,28 @@ ApplyMode = Literal["save", "raw"]
 APPLY_MODES: tuple[ApplyMode, ...] = ("save", "raw")
 
 DEFAULT_NODE_NAME = "node"
+_NOT_ASSIGNED = object()
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,54}\Z")
 
 
 def _setting(name: str, default: Any) -> Any:
     return getattr(settings, name, default)
+
+
+def assigned(name: str, default: Any = None) -> Any:
+    """What somebody assigned to *name* in :mod:`synchro.settings`, as 0.2 to 0.7 allowed."""
+    module = sys.modules.get("synchro.settings")
+    return default if module is None else vars(module).get(name, default)
+
+
+def is_assigned(name: str) -> bool:
+    """Whether somebody assigned *name* in :mod:`synchro.settings`, be it None."""
+    return assigned(name, _NOT_ASSIGNED) is not _NOT_ASSIGNED
+
+
+def local() -> str:
+    """The database whose changes ``synchronize`` brings to REMOTE."""
+    return cast("str", assigned("LOCAL", DEFAULT_DB_ALIAS))
 
 
 def node_name(using: str = DEFAULT_DB_ALIAS) -> str:
@@ -54,9 +72,14 @@ def models() -> Sequence[Any]:
     return (value,) if isinstance(value, str) else tuple(value)
 
 
+def has_remote_setting() -> bool:
+    """Whether the project says what its REMOTE is, be it None."""
+    return is_assigned("REMOTE") or hasattr(settings, "SYNCHRO_REMOTE")
+
+
 def warn_without_remote(stacklevel: int = 2) -> bool:
     """Whether ``SYNCHRO_REMOTE`` is absent, which is then warned of (``RuntimeWarning``)."""
-    absent = not hasattr(settings, "SYNCHRO_REMOTE")
+    absent = not has_remote_setting()
     if absent:
         warnings.warn(
             _(
@@ -76,7 +99,7 @@ def remote() -> str | None:
     """
     if warn_without_remote():
         return None
-    alias = _setting("SYNCHRO_REMOTE", None)
+    alias = _remote()
     if alias is None:
         return None
     if alias not in connections:
@@ -85,9 +108,13 @@ def remote() -> str | None:
     return cast("str", alias)
 
 
+def _remote() -> Any:
+    return assigned("REMOTE") if is_assigned("REMOTE") else _setting("SYNCHRO_REMOTE", None)
+
+
 def configured_remote() -> str | None:
     """The database alias in ``SYNCHRO_REMOTE`` if it names one, without a word about it otherwise."""
-    alias = _setting("SYNCHRO_REMOTE", None)
+    alias = _remote()
     return alias if isinstance(alias, str) and alias in connections else None
 
 
@@ -268,9 +295,11 @@ def keep_pks() -> bool:
 
 def allow_reset() -> bool:
     """``SYNCHRO_ALLOW_RESET``: whether the admin view offers the reset button (default: yes)."""
-    return bool(_setting("SYNCHRO_ALLOW_RESET", True))
+    return bool(assigned("ALLOW_RESET", _setting("SYNCHRO_ALLOW_RESET", True)))
 
 
 def debug() -> bool:
     """``SYNCHRO_DEBUG``: with ``DEBUG``, let the admin view show the traceback of a failed synchronization."""
+    if is_assigned("DEBUG"):
+        return bool(assigned("DEBUG"))
     return bool(_setting("SYNCHRO_DEBUG", False)) and settings.DEBUG

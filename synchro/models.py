@@ -17,6 +17,12 @@ from synchro.dbfields import ExactCharField
 from synchro.options import SynchroSettings
 
 __all__ = [
+    "ACTIONS",
+    "ADDITION",
+    "CHANGE",
+    "DELETION",
+    "M2M_CHANGE",
+    "Action",
     "Bundle",
     "ChangeLog",
     "Conflict",
@@ -56,6 +62,11 @@ class Action(models.TextChoices):
     LINK = "link", _("link")
     UNLINK = "unlink", _("unlink")
     SAME = "same", _("merge")
+
+
+# What 0.2 to 0.7 called them. A change of m2m links was one entry an object then; now it is one a link.
+ADDITION, CHANGE, DELETION, M2M_CHANGE = Action.ADD, Action.CHANGE, Action.DELETE, Action.LINK
+ACTIONS = tuple(Action.choices)
 
 
 class Node(models.Model):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
@@ -14,7 +15,7 @@ from django.db import models
 from synchro import conf, generic
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterator, Sequence
 
 ModelClass = type[models.Model]
 AnyField: TypeAlias = "models.Field[Any, Any]"
@@ -204,7 +205,10 @@ def tracked() -> frozenset[ModelClass]:
 
     Raises ``ImproperlyConfigured`` where ``SYNCHRO_MODELS`` makes no sense.
     """
-    found = {model for entry in conf.models() for model in _entry_models(entry)}
+    if (assigned := conf.assigned("MODELS")) is not None:
+        found = {_concrete(model) for model in assigned}
+    else:
+        found = {model for entry in conf.models() for model in _entry_models(entry)}
     # The project's own through models of their m2m fields hold the links, and are objects with values of their own.
     found |= {_concrete(through(field)) for model in found for field in model._meta.many_to_many if _is_own(field)}
     return frozenset(model for model in found if model._meta.app_label not in ("synchro", "dbsettings"))
@@ -308,6 +312,9 @@ def linked_by(target: ModelClass) -> Sequence[models.ManyToManyField[Any, Any]]:
 @lru_cache(maxsize=1)
 def intermediaries() -> Mapping[ModelClass, models.ManyToManyField[Any, Any]]:
     """Tracked through model of the project's own → its m2m field: rows that ``add()`` makes without a signal."""
+    assigned = conf.assigned("INTER_MODELS")
+    if isinstance(assigned, Mapping):
+        return assigned
     found = {}
     for model in apps.get_models():
         for field in model._meta.local_many_to_many:

@@ -174,7 +174,7 @@ def outcome(report: ImportReport | None) -> str:
 
 def call_synchronize(**_kwargs: Any) -> str:
     """Synchronize as the management command does, and return what it says. Raises what :func:`synchronize` raises."""
-    return outcome(synchronize())
+    return outcome(synchronize(conf.local()))
 
 
 def _destination(node: Node, alias: str, using: str) -> Destination:

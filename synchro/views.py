@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import BadRequest, ImproperlyConfigured, PermissionDenied
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
@@ -76,7 +75,7 @@ def _act(request: HttpRequest) -> None:
     if "synchro" in request.POST:
         _require(request, CAN_SYNCHRONIZE)
         with _errors_as_messages(request):
-            report = synchronize(using=DEFAULT_DB_ALIAS)
+            report = synchronize(using=conf.local())
             (messages.info if report is None else messages.success)(request, outcome(report))
             if report is not None and report.held:
                 messages.warning(request, _held(report.held))
@@ -149,7 +148,7 @@ def _state(request: HttpRequest) -> dict[str, Any]:
 def _remote() -> tuple[str | None, str]:
     """The alias of REMOTE, and else why there is none."""
     # Asked here first: the page itself says that the setting is absent, a warning at each visit would add nothing.
-    if not hasattr(settings, "SYNCHRO_REMOTE"):
+    if not conf.has_remote_setting():
         return None, _("There is no database to synchronize with: SYNCHRO_REMOTE is not set.")
     try:
         remote = conf.remote()

@@ -194,7 +194,6 @@ def test_the_test_project_is_in_order():
         ({"SYNCHRO_APPLY": "bulk"}, "synchro.E006"),
         ({"SYNCHRO_APPLY": {"shop.city": "bulk"}}, "synchro.E006"),
         ({"SYNCHRO_APPLY": ["raw"]}, "synchro.E006"),
-        ({"SYNCHRO_REMOTE": "nosuch"}, "synchro.E007"),
         ({"SYNCHRO_SKIP_FIELDS": {"shop.nosuch": "a"}}, "synchro.E009"),
         ({"SYNCHRO_SKIP_FIELDS": {"City": "a"}}, "synchro.E009"),
         ({"SYNCHRO_NATURAL_KEYS": {"shop.nosuch": "a"}}, "synchro.E009"),

@@ -9,6 +9,7 @@ from django.core.management.base import CommandError
 from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
+from synchro import conf
 from synchro.management.commanding import SpokenCommand, add_database, reported
 from synchro.synchronizing import call_synchronize, outcome, synchronize
 
@@ -20,6 +21,7 @@ class Command(SpokenCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_database(parser)
+        parser.set_defaults(database=conf.local())
 
     def handle(self, *_args: Any, **options: Any) -> None:
         with reported(options["database"], interrupted=_("Interrupted. Both databases are as they were.")):
