@@ -16,6 +16,7 @@ from django.test import override_settings
 from synchro import keychecks
 from synchro.managers import NaturalKeyModel, NaturalManager
 
+pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])  # some of Django's own checks look at it
 LABEL = "keychecks"
 own_apps = Apps([AppConfig(LABEL, sys.modules[__name__])])
 KINDS = {"synchro.W040", "synchro.W041", "synchro.W042", "synchro.W043", "synchro.W044"}
