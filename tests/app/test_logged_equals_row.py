@@ -5,6 +5,7 @@ import datetime as dt
 import json
 from contextlib import contextmanager, suppress
 from decimal import Decimal
+from types import ModuleType
 
 import pytest
 from asgiref.sync import sync_to_async
@@ -16,6 +17,7 @@ from django.db.models import F, QuerySet, Value
 from django.db.models.functions import Concat, Upper
 from django.db.models.signals import post_save, pre_save
 from django.forms import inlineformset_factory, modelform_factory, modelformset_factory
+from django.urls import path
 
 from synchro import pks, registry
 from synchro.links import through_columns
@@ -528,8 +530,8 @@ def test_forms_and_formsets():
 
 
 @pytest.fixture
-def site(client):
-    """The admin, with what a project registers."""
+def site(client, settings):
+    """An admin with what a project registers."""
 
     class Cities(admin.TabularInline):
         model = City
@@ -552,19 +554,19 @@ def site(client):
         list_display = ["pk", "char"]
         list_editable = ["char"]
 
-    registered = {Country: Countries, Club: Clubs, Person: Persons, Note: Notes}
-    for model, options in registered.items():
-        admin.site.register(model, options)
+    own = admin.AdminSite()
+    for model, options in {Country: Countries, Club: Clubs, Person: Persons, Note: Notes}.items():
+        own.register(model, options)
+    settings.ROOT_URLCONF = ModuleType("urls_of_an_own_admin")
+    settings.ROOT_URLCONF.urlpatterns = [path("admin/", own.urls)]
     User.objects.create_superuser("chief", "c@example.org", "pw")
     client.force_login(User.objects.get())
-    yield client
-    for model in registered:
-        admin.site.unregister(model)
+    return client
 
 
 def test_the_admin_with_inlines(site):
-    def post(path, **data):
-        answer = site.post(f"/admin/shop/{path}", data)
+    def post(page, **data):
+        answer = site.post(f"/admin/shop/{page}", data)
         assert answer.status_code == 302, answer.context["errors"]
 
     def inline(name, *rows, initial=0):
