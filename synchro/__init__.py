@@ -16,6 +16,7 @@ A map, in the order in which one change travels::
       trust         … signed, and encrypted to whom the settings name
     importing   a bundle, verified (trust: who wrote it, and may speak for whom), chunk by chunk:
       checkpoints   what is known here already; gaps and forks
+      replaying     an archive up to a moment
       restoring     a database set back to a backup recognises itself, and goes on under a new id
       resolving     ids and natural keys → our rows
       alike         rows without either that both sides have had from the start

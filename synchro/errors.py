@@ -19,6 +19,7 @@ SynchroError
     ├── DestinationError  a bundle is meant for another node
     ├── ForkError         two different changes claim one position
     ├── ConflictError     a conflict, where the policy is to fail
+    ├── ReplayError       the state of a moment cannot be had from these bundles, or not in this database
     ├── DanglingError     a foreign key that points nowhere would be left behind
     └── HeldError         a change could not be applied, in a strict import
 """
@@ -94,6 +95,10 @@ class DestinationError(ImportRefusedError):
 
 class ForkError(ImportRefusedError):
     """A position that is known here with another date: the sender was restored from a backup or copied."""
+
+
+class ReplayError(ImportRefusedError):
+    """The state of a moment cannot be had from these bundles, or not in this database."""
 
 
 class ConflictError(ImportRefusedError):

@@ -7,6 +7,8 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +21,7 @@ from changelog_format import (
     Header,
     Identities,
     ObjectRecord,
+    Position,
     SignatureError,
     Trailer,
     open_bundle,
@@ -48,6 +51,7 @@ def import_bundle(
     dry_run: bool = False,
     notify: Callable[[Difference], object] | None = None,
     identity: Sources = (),
+    until: int | None = None,
     using: str = DEFAULT_DB_ALIAS,
 ) -> ImportReport:
     """Take one bundle, wholly or not at all.
@@ -57,7 +61,8 @@ def import_bundle(
     *allow_gap* takes a bundle although changes before it are missing; *any_destination* one that was written for
     another node; *dry_run* plans and writes nothing. *notify* is called, before anything is written, with each model
     whose schema here is another one than the sender's. *identity*: by which keys encrypted bundles are read, instead of
-    those that the settings name.
+    those that the settings name. *until*: of a history only the changes up to this position, as if the bundle ended
+    there.
 
     Raises ``changelog_format.BundleError`` for a broken file (``SignatureError``: or one whose writer is not proven,
     where that is required; ``EncryptionError``: or one that is encrypted for others), ``ImportRefusedError`` (and its
@@ -69,14 +74,15 @@ def import_bundle(
         start = stream.tell()
         identities = trust.identities(identity)
         try:
-            header, trailer, own_changes, versions = _verified(stream, identities, using)
-            voucher = trust.Voucher(header, trailer)
+            found = _verified(stream, identities, until, using)
+            voucher = trust.Voucher(found.whole, found.trailer)
         except BundleError as error:
             error.add_note(name)  # among several files it must be known which
             raise
+        header = found.header
         if not any_destination and header.node.id not in nodes.own_idents(using):
             check_destination(header, using)
-        differences = drift.differences(header, versions)
+        differences = drift.differences(header, found.versions)
         if notify is not None:
             for difference in differences:
                 notify(difference)
@@ -85,15 +91,15 @@ def import_bundle(
             stream.seek(start)
             return Taking(
                 header,
-                _records(stream, name, trailer.sha256, identities),
+                _records(stream, name, found, identities),
                 name=name,
-                records_total=trailer.records,
-                sha256=trailer.sha256,
+                records_total=found.records,
+                sha256=found.trailer.sha256,
                 policy=on_conflict,
                 strict=strict,
                 allow_gap=allow_gap,
                 careful=careful,
-                own_changes=own_changes,
+                own_changes=found.own_changes,
                 vouch=voucher.check,
                 differences=differences,
                 dry_run=dry_run,
@@ -229,30 +235,56 @@ def _opened(source: str | Path | BinaryIO, stack: ExitStack) -> tuple[BinaryIO, 
     return spool, "-"
 
 
-def _verified(
-    stream: BinaryIO, identities: Identities | None, using: str
-) -> tuple[Header, Trailer, OwnChanges, dict[str, set[int]]]:
-    """Read the whole bundle, so that it is known to be sound before anything is done with it.
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What a bundle is about that was read to its end and is sound.
 
-    Also returned: the versions of each model in which there are records.
+    ``whole`` is its header, ``header`` that of the part that is taken, which has so many ``records``. ``versions``: of
+    each model those in which there are records.
     """
+
+    whole: Header
+    header: Header
+    trailer: Trailer
+    records: int
+    own_changes: OwnChanges
+    versions: dict[str, set[int]]
+
+
+def _verified(stream: BinaryIO, identities: Identities | None, until: int | None, using: str) -> _Found:
+    """Read the whole bundle, so that it is known to be sound before anything is done with it."""
     with open_bundle(stream, identities=identities) as reader:
-        own_changes = OwnChanges(reader.header, nodes.own_idents(using))
+        whole = reader.header
+        until = whole.end.seq if until is None else max(until, whole.start.seq)
+        if until < whole.end.seq and whole.mode != "history":
+            raise ImportRefusedError(f"A {whole.mode} is taken whole: it does not tell what was at position {until}.")
+        own_changes = OwnChanges(whole, nodes.own_idents(using))
         versions: dict[str, set[int]] = defaultdict(set)
-        for record in reader:
+        taken, end = 0, whole.start
+        for number, record in enumerate(reader, 1):
+            if isinstance(record, Change):
+                if record.seq > until:
+                    continue
+                # Up to here: what stands before a change and is no change itself belongs to it.
+                taken, end = number, Position(seq=record.seq, date=record.date)
             if not isinstance(record, FilePiece):
                 own_changes.note(record)
-                versions[record.model].add(record.version or reader.header.models[record.model].version)
-        return reader.header, reader.trailer, own_changes, versions
+                versions[record.model].add(record.version or whole.models[record.model].version)
+        if until >= whole.end.seq:
+            taken, end = reader.trailer.records, whole.end
+        header = replace(whole, end=end)
+        return _Found(whole, header, reader.trailer, taken, own_changes, versions)
 
 
 def _records(
-    stream: BinaryIO, name: str, digest: str, identities: Identities | None
+    stream: BinaryIO, name: str, found: _Found, identities: Identities | None
 ) -> Iterator[Change | ObjectRecord | FilePiece]:
     """The records of a file that was verified before; reading them verifies it a second time."""
     with open_bundle(stream, identities=identities) as reader:
-        yield from reader
-        if reader.trailer.sha256 != digest:
+        yield from islice(reader, found.records)
+        for _rest in reader:
+            pass
+        if reader.trailer.sha256 != found.trailer.sha256:
             raise ImportRefusedError(f"{name} changed while it was being read.", hint="Nothing was imported.")
 
 

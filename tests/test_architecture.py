@@ -18,7 +18,7 @@ LAYERS = tuple(
             "management management.* admin admin.* middleware views urls status reset apps migrating checks keychecks "
             "core utility settings requests triggers"
         ),
-        "splitting pruning",
+        "splitting pruning replaying",
         "conflicts exporting importing legacy synchronizing",
         "guest taking folding scanning bulk",
         (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser
+from argparse import ArgumentParser, ArgumentTypeError
 from typing import Any
 
 import orjson
@@ -13,6 +13,7 @@ from synchro.conf import POLICIES
 from synchro.drift import Difference
 from synchro.importing import ImportReport, import_bundles, retry_held
 from synchro.management.commanding import SpokenCommand, add_database, reported
+from synchro.replaying import Until, parse_until, replay
 from synchro.seal import MICROSECONDS, tolerance
 
 _COUNTS = (
@@ -54,6 +55,11 @@ class Command(SpokenCommand):
             help="Take bundles that were written for another node too, as in a replay of an archive.",
         )  # fmt: skip
         parser.add_argument(
+            "--until", type=_until, metavar="DATE|POSITION",
+            help="Replay an archive up to a moment (or a position, of one node's bundles), into a deployment that has "
+            "no changes of its own.",
+        )  # fmt: skip
+        parser.add_argument(
             "--retry-held",
             action="store_true",
             help="Try again what could not be applied before, without a bundle: after an upgrade of this deployment.",
@@ -73,6 +79,9 @@ class Command(SpokenCommand):
             )
         if options["retry_held"]:
             self._retry(options)
+            return
+        if options["until"] is not None:
+            self._replay(options)
             return
         sources = [sys.stdin.buffer if name == "-" else name for name in options["bundles"]]
         taken = 0
@@ -99,6 +108,30 @@ class Command(SpokenCommand):
                 self.stdout.write(
                     "Each was planned for the database as it is: what one of them brings, the next does not find here."
                 )
+
+    def _replay(self, options: dict[str, Any]) -> None:
+        for name in ("on_conflict", "strict", "allow_gap"):
+            if options[name]:
+                raise CommandError(f"--until replays what was: leave --{name.replace('_', '-')} out.", returncode=2)
+        if "-" in options["bundles"]:
+            raise CommandError("--until reads bundles twice: give files or folders.", returncode=2)
+        with reported(options["database"], interrupted="Interrupted. Run it again: what was taken is known then."):
+            taken = 0
+            for report in replay(
+                options["bundles"],
+                options["until"],
+                dry_run=options["dry_run"],
+                notify=None if options["json"] else self._warn,
+                identity=options["identity"],
+                using=options["database"],
+            ):
+                taken += 1
+                if options["json"]:
+                    self.stdout.write(orjson.dumps(report.as_dict()).decode())
+                else:
+                    self._tell(report, verbosity=options["verbosity"])
+        if not taken:
+            self.stdout.write("{}" if options["json"] else "Nothing had been logged by then.")
 
     def _retry(self, options: dict[str, Any]) -> None:
         with reported(options["database"], interrupted="Interrupted. What is held is held as before."):
@@ -149,6 +182,13 @@ class Command(SpokenCommand):
             self.stdout.write(self.style.WARNING(f"  held: {held.model} {held.id}: {held.reason}"))
         if report.held and not report.dry_run:
             self.stdout.write("Held changes are kept and tried again at each import. See `manage.py synchro_status`.")
+
+
+def _until(text: str) -> Until:
+    try:
+        return parse_until(text)
+    except ValueError as error:
+        raise ArgumentTypeError(str(error)) from error
 
 
 def _numbers(report: ImportReport) -> str:
