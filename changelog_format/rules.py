@@ -57,6 +57,19 @@ class BundleRules:
             self._check_names(record, fields)
         self.records += 1
 
+    def accept_run(self, first: int, last: int, last_date: str) -> None:
+        """Take the changes of a history from position *first* to *last*, which are known to be in order by themselves.
+
+        Raises OrderError where they are not the next ones.
+        """
+        self._contents.interrupt()
+        if not self._gapless or first != self._last + 1 or last > self._end:
+            raise OrderError(f"the changes {first} to {last} do not come after {self._last}", rule="R53")
+        if last == self._end and last_date != self._end_date:
+            raise OrderError(f"the last change is of {last_date}, the header says {self._end_date}", rule="R56")
+        self._last = last
+        self.records += last - first + 1
+
     def finish(self, records: int) -> None:
         """Check at the end that everything came that was announced; `records` is the trailer's. Raises OrderError."""
         self._contents.interrupt()

@@ -19,6 +19,7 @@ from .records import Change, FilePiece, Header, ObjectRecord, Trailer, check_cha
 from .rules import BundleRules
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from types import TracebackType
 
     from .encryption import Recipients
@@ -125,6 +126,34 @@ class BundleWriter:
         except BundleError as error:
             raise error.at(self._line + 1)  # noqa: B904  (the same error, with its line)
         self._add(line)
+
+    def write_lines(self, lines: Sequence[bytes], *, first: int, last_date: str) -> None:
+        """Write the next changes of a history, from position `first` on, as lines for which the caller answers.
+
+        That is for who has such lines from what was checked before: nothing in them is looked at but their size. Each
+        is what `write` makes of a change of this header's models. `last_date` is the date of the last one. Raises
+        OrderError where they are not the next changes, LimitError, OSError.
+        """
+        self._check_open()
+        if not lines:
+            return
+        for line in lines:
+            if len(line) > LINE_SIZE:
+                message = f"a line of {len(line)} bytes, where at most {LINE_SIZE} are taken"
+                raise LimitError(message, rule="R10", line=self._line + 1)
+        try:
+            self._rules.accept_run(first, first + len(lines) - 1, last_date)
+        except BundleError as error:
+            raise error.at(self._line + 1)  # noqa: B904  (the same error, with its line)
+        block = b"\n".join(lines)
+        if len(self._pending) + len(block) + 1 <= self._frame_size:
+            self._pending += block
+            self._pending += b"\n"
+            self.text_size += len(block) + 1
+            self._line += len(lines)
+            return
+        for line in lines:
+            self._add(line)
 
     def close(self) -> Trailer:
         """Write the trailer and make the file durable; return the trailer. Closing twice does nothing.

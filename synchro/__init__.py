@@ -10,6 +10,7 @@ A map, in the order in which one change travels::
     seal        gives pending changes their position and date
     portable    local primary keys → ids and natural keys
     exporting   a range of the log → a bundle (a file; see changelog_format and SPEC.md)
+      assembling    the usual change, straight to its line
       splitting     … or several of a bounded size
       pruning       … and what need not be kept of the log
       requests      what an importer lacks, written down, and the answer

@@ -34,6 +34,7 @@ from changelog_format import (
 from changelog_format.archive import ENCRYPTED
 from changelog_format.dates import format_date, parse_date
 from synchro import changelog, moments, nodes, portable, registry, scanning, schemas, serialize, trust
+from synchro.assembling import SEQ, Assembler, Run
 from synchro.errors import ExportError
 from synchro.folding import folded_records
 from synchro.models import Action, Bundle, ChangeLog, Destination, HeldObject, Node, options
@@ -293,27 +294,54 @@ def _write(
     """
     changes = 0
     with BundleWriter(sink, header, level=_level(level), signer=job.signer, recipients=job.recipients) as writer:
-        for translated in _records(header, job.node, using):
-            records = without_contents(translated) if files is None else files.with_contents(list(translated))
-            for record in records:
-                try:
-                    writer.write(record)
-                except BundleError as error:
-                    unnamed = again and error.rule == "R52"
-                    if unnamed and (isinstance(sink, Path) or not writer.bytes_written):
-                        raise _UnknownNameError from error
-                    hint = f"{UNMARKED} Export to a file instead of a stream." if unnamed else UNMARKED
-                    raise ExportError(f"{_called(record)} cannot be carried: {error}.", hint=hint) from error
-                if isinstance(record, Change):
-                    changes += 1
-                    if watch is not None:
-                        watch(writer, record.seq)
+        for part in _parts(header, job.node, using, files=files, singly=watch is not None):
+            try:
+                if isinstance(part, Run):
+                    writer.write_lines(part.lines, first=part.first, last_date=part.last_date)
+                else:
+                    writer.write(part)
+            except BundleError as error:
+                unnamed = again and error.rule == "R52"
+                if unnamed and (isinstance(sink, Path) or not writer.bytes_written):
+                    raise _UnknownNameError from error
+                hint = f"{UNMARKED} Export to a file instead of a stream." if unnamed else UNMARKED
+                raise ExportError(f"{_called(part)} cannot be carried: {error}.", hint=hint) from error
+            changed = len(part.lines) if isinstance(part, Run) else isinstance(part, Change)
+            changes += changed
+            if watch is not None and changed:
+                watch(writer, part.first if isinstance(part, Run) else cast("Change", part).seq)
         trailer = writer.close()
         return trailer, changes, writer.bytes_written
 
 
+def _parts(
+    header: Header, node: Node, using: str, *, files: SentFiles | None, singly: bool
+) -> Iterator[Run | Change | ObjectRecord | FilePiece]:
+    """What *header* promises. Where nobody has to look at the records, mostly as lines; *singly*: one a run."""
+    if header.mode == "history" and header.only is None and files is None:
+        for part in _assembled(header, node, using):
+            if isinstance(part, Run) and singly:
+                yield from part.single()
+            else:
+                yield part
+        return
+    for translated in _records(header, node, using):
+        yield from without_contents(translated) if files is None else files.with_contents(list(translated))
+
+
+def _assembled(header: Header, node: Node, using: str) -> Iterator[Run | Change | ObjectRecord]:
+    assembler = Assembler(header, node, using)
+    start, end = header.start.seq, header.end.seq
+    while start < end:
+        rows = assembler.rows(start, end)
+        if not rows or rows[-1][SEQ] != start + len(rows):
+            raise _beyond_horizon(node, start)
+        yield from assembler.parts(rows)
+        start += len(rows)
+
+
 def _records(header: Header, node: Node, using: str) -> Iterator[Iterable[Change | ObjectRecord]]:
-    """What *header* promises, by the chunk."""
+    """The same as records, by the chunk."""
     start, end = header.start.seq, header.end.seq
     if header.mode != "history":
         folded = folded_records(node, start, end, using, header.models, only=header.only)
@@ -326,7 +354,9 @@ def _records(header: Header, node: Node, using: str) -> Iterator[Iterable[Change
         yield translator.records(wanted)
 
 
-def _called(record: Change | ObjectRecord | FilePiece) -> str:
+def _called(record: Run | Change | ObjectRecord | FilePiece) -> str:
+    if isinstance(record, Run):
+        return f"The change at position {record.first} or one of the next {len(record.lines)}"
     return f"The content {record.sha256}" if isinstance(record, FilePiece) else f"{record.model} {record.id}"
 
 

@@ -255,6 +255,12 @@ class Translator:
             return True
         return self._missing is not None and self._missing(row.spec, row.pk_text)
 
+    def names_of(self, spec: ModelSpec, texts: Iterable[str]) -> dict[str, tuple[str, list[Any] | None, bool]]:
+        """Text of the pk → object id, natural key, and whether there is or was such a row."""
+        rows = {text: _Row(spec, text) for text in texts}
+        names = self._names(set(rows.values()))
+        return {text: (names.ids[row], names.keys.get(row), row in names.known) for text, row in rows.items()}
+
     def portable_states(
         self, states: Sequence[tuple[ModelSpec, serialize.State]]
     ) -> list[tuple[dict[str, Any], dict[str, str]]]:

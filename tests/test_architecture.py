@@ -20,7 +20,7 @@ LAYERS = tuple(
         ),
         "splitting pruning replaying",
         "conflicts exporting importing legacy synchronizing",
-        "guest taking folding scanning bulk",
+        "guest taking folding assembling scanning bulk",
         (
             "trust "
             "drift sending_files filing seal touches walking reconciling planner plan_links plan_merges plan_parents "
