@@ -26,9 +26,11 @@ from synchro.registry import ModelSpec
 
 _COLUMNS = (
     "id", "model", "root", "pk_text", "link", "action", "payload", "imported", "seq", "date", "base", "base_node_id",
-    "resolution", "origin_id", "origin_seq", "version",
+    "resolution", "origin_id", "origin_seq", "version", "actor", "context",
 )  # fmt: skip
 SEQ = _COLUMNS.index("seq")
+_MODEL = _COLUMNS.index("model")
+_VERSION = _COLUMNS.index("version")
 _DATE = _COLUMNS.index("date")
 _IMPORTED = _COLUMNS.index("imported")
 _ORIGIN = _COLUMNS.index("origin_id")
@@ -135,23 +137,9 @@ class Assembler:
     def log_row(self, row: Raw) -> LogRow:
         """*row* as the translator takes it."""
         (
-            pk,
-            model,
-            root,
-            text,
-            link,
-            action,
-            payload,
-            imported,
-            seq,
-            date,
-            base,
-            base_node,
-            decides,
-            origin,
-            at,
-            version,
-        ) = row
+            pk, model, root, text, link, action, payload, imported, seq, date, base, base_node, decides, origin, at,
+            version, actor, context,
+        ) = row  # fmt: skip
         return LogRow(
             pk=pk,
             model=model,
@@ -169,6 +157,8 @@ class Assembler:
             origin=self._idents[origin],
             origin_seq=at,
             version=version,
+            actor=actor,
+            context=context,
         )
 
     def parts(self, rows: Sequence[Raw]) -> Iterator[Run | Change | ObjectRecord]:
@@ -198,7 +188,7 @@ class Assembler:
     # --- what can be done here ----------------------------------------------------------------------------------------
 
     def _prepare(self, rows: Sequence[Raw]) -> None:
-        places = {(row[1], row[15]) for row in rows}
+        places = {(row[_MODEL], row[_VERSION]) for row in rows}
         fresh = [place for place in places if place not in self._ways]
         self._shapes.load(fresh)
         for place in fresh:
@@ -270,7 +260,7 @@ class Assembler:
         wanted: dict[ModelSpec, set[str]] = defaultdict(set)
         named: dict[ModelSpec, set[str]] = defaultdict(set)
         raws: dict[_Pointer, set[Any]] = defaultdict(set)
-        for _, model, _, pk_text, link, action, payload, imported, *_, origin, _, version in rows:
+        for _, model, _, pk_text, link, action, payload, imported, *_, origin, _, version, _, _ in rows:
             state = None
             way = ways[model, version]
             if imported:
@@ -312,7 +302,10 @@ class Assembler:
         return orjson.dumps({"type": "change", "seq": row[SEQ], "origin": record.pop("origin"), **record})
 
     def _own_line(self, row: Raw, state: dict[str, Any]) -> bytes | None:
-        _, model, _, pk_text, link, action, _, _, seq, date, base, base_node, resolution, origin, _, version = row
+        (
+            _, model, _, pk_text, link, action, _, _, seq, date, base, base_node, resolution, origin, _, version, actor,
+            context,
+        ) = row  # fmt: skip
         data: dict[str, Any] = {
             "type": "change",
             "seq": seq,
@@ -336,6 +329,10 @@ class Assembler:
             if action in _STATES:
                 refs = _point(way, state)
                 data["fields"], data["refs"] = state, refs
+        if actor:
+            data["actor"] = actor
+        if context:
+            data["context"] = orjson.loads(context)
         if resolution:
             data["resolution"] = True
         line = orjson.dumps(data)

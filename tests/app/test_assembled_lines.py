@@ -8,7 +8,7 @@ from django.db.models import QuerySet
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from synchro import exporting, serialize
+from synchro import acting, exporting, serialize
 from synchro.assembling import Run
 from synchro.models import ChangeLog
 from tests.app.deploy import records, rolled_back, take, write
@@ -49,7 +49,8 @@ def test_both_ways_give_the_same_bundle_also_of_what_was_relayed(script, later, 
             office = Zoo(using)
             for name, *each in part:
                 if name != "export":
-                    office.do(name, *each)
+                    with acting("ann" if each[0] % 2 else None, "why" if each[1] % 2 else None):
+                        office.do(name, *each)
             data, report = write(using, since=0)
             if report is None:
                 continue
