@@ -10,8 +10,9 @@
 A map: `errors` and `limits`; `dates`, `names` and `values` are the forms of single values, `forms` their checks;
 `header`, `records` and `pieces` (contents of files) are the lines as dataclasses, `jsonl` their text, `rules` what
 holds between them; `container` is the zstd frames; `reader` and `writer` put all that together; `archive` looks at a
-folder of bundles; `keys`, `signing` and `encryption` (with libraries that are optional) say who wrote a bundle and who
-may read it; `__main__` is the command line, `commands_keys` its part about keys.
+folder of bundles, `history` at what happened to objects in several; `keys`, `signing` and `encryption` (with libraries
+that are optional) say who wrote a bundle and who may read it; `__main__` is the command line, with `output` and
+`commands_…` for what has options of its own.
 """
 
 from __future__ import annotations

@@ -1,20 +1,24 @@
-"""Look into bundles without a project: ``python -m changelog_format info|verify|cat FILE``."""
+"""Look into bundles without a project: ``python -m changelog_format info|verify|cat|diff|stats FILE``."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import errno
-import json
 import os
+import shutil
 import sys
-from typing import TYPE_CHECKING, Any, BinaryIO
+import tempfile
+from typing import TYPE_CHECKING, Any, BinaryIO, Self, cast
 
+from . import commands_cat, commands_diff, commands_stats
 from .archive import check_archive, described
 from .commands_keys import add_commands, add_key_options, identities_of, said_of_signature, trusted_of
 from .errors import BundleError, MissingExtraError, OutOfMemoryError
+from .history import bundles_in
 from .keys import UnusableKeyError
 from .limits import LINE_SIZE, LINE_VALUES, Limits
+from .output import OutputError, clean, flush, give_up, say, say_json, several, write
 from .reader import BundleReader, Summary, open_bundle, verify
 
 if TYPE_CHECKING:
@@ -27,13 +31,10 @@ __all__ = ["main"]
 _OK, _REFUSED, _UNCHECKED, _INTERRUPTED = 0, 1, 3, 130
 _STATUS = """\
 exit status: 0 the bundle is in order (info: its header is); 1 it is refused; 2 wrong usage; 3 it could not be checked:
-the file is missing or cannot be read, the output cannot be written, or there is not enough memory.
+the file is missing or cannot be read, the output cannot be written, or there is not enough memory; 4 (diff) A and B are
+in order, and differ.
 """
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
-
-
-class _OutputError(Exception):
-    """Standard output takes no more. Of itself, this says nothing about the bundle."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -52,22 +53,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    name = _called(options)
     status = _OK
     try:
-        alone = getattr(options, "run_alone", None)
-        status = (alone(options) if alone else options.run(_source(options.file), options)) or _OK
-        _flush()
+        status = options.run(options) or _OK
+        flush()
     except BundleError as error:
-        return _fail(name, str(error), _UNCHECKED if isinstance(error, OutOfMemoryError) else _REFUSED)
-    except _OutputError as error:
-        _give_up_output()
+        return _fail(_called(options), str(error), _UNCHECKED if isinstance(error, OutOfMemoryError) else _REFUSED)
+    except OutputError as error:
+        give_up()
         # Who closed the pipe has seen enough.
         return _UNCHECKED if isinstance(error.__cause__, BrokenPipeError) else _fail("output", str(error), _UNCHECKED)
     except OSError as error:
-        return _fail(name, error.strerror or str(error), _UNCHECKED)
+        return _fail(str(error.filename or _called(options)), error.strerror or str(error), _UNCHECKED)
     except MemoryError:
-        return _fail(name, "there is not enough memory to show it", _UNCHECKED)
+        return _fail(_called(options), "there is not enough memory to show it", _UNCHECKED)
     return status
 
 
@@ -85,40 +84,62 @@ def _parser() -> argparse.ArgumentParser:
         prog="changelog-format", description="Look into bundles of a changelog.", epilog=_STATUS
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for name, run, text in (
-        ("info", _info, "say what the header says: who wrote it, from where to where; verify nothing after it"),
-        ("verify", _verify, "read all of it, and say what is in it; of a folder, also whether its bundles join on"),
-        ("cat", _cat, "print its lines while verifying them: exit status 0 says that all were in order"),
-    ):
+
+    def add(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=text, description=text, epilog=_STATUS)
-        file = (
-            "a bundle, a folder of bundles, or - for standard input"
-            if name == "verify"
-            else "a bundle, or - for standard input"
-        )
-        command.add_argument("file", metavar="FILE", help=file)
-        command.add_argument(
-            "--max-line",
-            type=_size,
-            metavar="SIZE",
-            default=LINE_SIZE,
-            help=f"refuse longer lines (bytes, or with K, M or G; {LINE_SIZE >> 20}M unless given)",
-        )
-        command.add_argument(
-            "--max-values",
-            type=_count,
-            metavar="N",
-            default=LINE_VALUES,
-            help=f"refuse lines with more values ({LINE_VALUES} unless given)",
-        )
-        command.add_argument("--max-size", type=_size, metavar="SIZE", help="refuse more uncompressed bytes in all")
-        command.add_argument("--max-records", type=_count, metavar="N", help="refuse more records")
         command.set_defaults(run=run)
+        _add_limits(command)
         add_key_options(command, trusted=name == "verify")
-        if name != "cat":
-            command.add_argument("--json", action="store_true", help="print one JSON object")
-    add_commands(commands, _print, _STATUS)
+        return command
+
+    text = "say what the header says: who wrote it, from where to where; verify nothing after it"
+    command = add("info", _info, text)
+    command.add_argument("file", metavar="FILE", help="a bundle, or - for standard input")
+    _add_json(command)
+    text = "read all of it, and say what is in it; of a folder, also whether its bundles join on"
+    command = add("verify", _verify, text)
+    command.add_argument("file", metavar="FILE", help="a bundle, a folder of bundles, or - for standard input")
+    _add_json(command)
+    text = "print its lines while verifying them: exit status 0 says that all were in order"
+    command = add("cat", _cat, text)
+    command.add_argument("paths", nargs="+", metavar="FILE", help="bundles, folders of bundles, - for standard input")
+    commands_cat.add_options(command)
+    text = "say what differs between the newest states of the objects in A and in B, object by object, field by field"
+    command = add("diff", _diff, text)
+    command.add_argument("a", metavar="A", help="a bundle, a folder of bundles, or - for standard input")
+    command.add_argument("b", metavar="B", help="the same, to compare with")
+    commands_cat.add_choices(command)
+    _add_json(command)
+    text = "count: models, actions, objects, who made the changes and when, bytes"
+    command = add("stats", _stats, text)
+    command.add_argument("paths", nargs="+", metavar="FILE", help="bundles, folders of bundles, - for standard input")
+    _add_json(command)
+    add_commands(commands, say, _STATUS)
     return parser
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--max-line",
+        type=_size,
+        metavar="SIZE",
+        default=LINE_SIZE,
+        help=f"refuse longer lines (bytes, or with K, M or G; {LINE_SIZE >> 20}M unless given)",
+    )
+    command.add_argument(
+        "--max-values",
+        type=_count,
+        metavar="N",
+        default=LINE_VALUES,
+        help=f"refuse lines with more values ({LINE_VALUES} unless given)",
+    )
+    command.add_argument("--max-size", type=_size, metavar="SIZE", help="refuse more uncompressed bytes in all")
+    command.add_argument("--max-records", type=_count, metavar="N", help="refuse more records")
+
+
+def _add_json(command: argparse.ArgumentParser) -> None:
+    what = "a JSON object for each object that differs" if command.prog.endswith("diff") else "one JSON object"
+    command.add_argument("--json", action="store_true", help=f"print {what}")
 
 
 def _count(text: str) -> int:
@@ -144,48 +165,56 @@ def _source(file: str) -> str | BinaryIO:
     return sys.stdin.buffer
 
 
+class _Opener:
+    """Opens the files that were typed, one after the other, and remembers which one for messages."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._input: BinaryIO | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        if self._input is not None:
+            self._input.close()
+
+    def __call__(self, path: str) -> BundleReader:
+        self._options.file = path
+        return _open(path if path != "-" else self._standard_input(), self._options)
+
+    def _standard_input(self) -> BinaryIO:
+        """Standard input, kept in a temporary file: what is folded or tabulated is read more than once."""
+        if self._input is None:
+            source = cast("BinaryIO", _source("-"))
+            self._input = tempfile.TemporaryFile()  # noqa: SIM115  (closed with this)
+            shutil.copyfileobj(source, self._input)
+        self._input.seek(0)
+        return self._input
+
+
+def _open(source: str | BinaryIO, options: argparse.Namespace) -> BundleReader:
+    return open_bundle(source, limits=_limits(options), identities=identities_of(options))
+
+
 def _fail(name: str, message: str, status: int) -> int:
     try:
         # What cat has printed comes before what is wrong with the next line.
-        _flush()
-    except _OutputError:
-        _give_up_output()
+        flush()
+    except OutputError:
+        give_up()
     if sys.stderr is not None:  # print would take standard output instead
         with contextlib.suppress(OSError):  # nobody is left to be told
-            print(_clean(f"{name}: {message}"), file=sys.stderr)
+            print(clean(f"{name}: {message}"), file=sys.stderr)
     return status
 
 
-def _output(write: Callable[[], object]) -> None:
-    """Write to standard output. Raises _OutputError, since an OSError would be blamed on the file that is read."""
-    if sys.stdout is None:
-        raise _OutputError("is closed")
-    try:
-        write()
-    except OSError as error:
-        raise _OutputError(error.strerror or str(error)) from error
-
-
-def _flush() -> None:
-    _output(lambda: sys.stdout.flush())  # noqa: PLW0108  (standard output may be closed: then there is no such method)
-
-
-def _print(text: str) -> None:
-    _output(lambda: print(text))
-
-
-def _give_up_output() -> None:
-    """Keep Python from trying once more, and saying so, when it closes the stream."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _info(source: str | BinaryIO, options: argparse.Namespace) -> None:
-    with open_bundle(source, limits=_limits(options), identities=identities_of(options)) as reader:
+def _info(options: argparse.Namespace) -> int:
+    with _open(_source(options.file), options) as reader:
         header = reader.header
     if options.json:
-        _print_json(header.to_dict())
-        return
+        say_json(header.to_dict())
+        return _OK
     rows = [
         ("bundle", header.bundle),
         ("created", header.created),
@@ -197,32 +226,34 @@ def _info(source: str | BinaryIO, options: argparse.Namespace) -> None:
         ("previous", header.previous or "none"),
     ]
     for label, value in rows:
-        _print(f"{label + ':':<13}{_clean(value)}")
-    _print("models:" if header.models else "models:      none")
+        say(f"{label + ':':<13}{clean(value)}")
+    say("models:" if header.models else "models:      none")
     for label, info in header.models.items():
         key = f", key ({', '.join(info.key)})" if info.key else ""
-        _print(_clean(f"  {label}: version {info.version}, {_several(len(info.fields), 'field')}{key}"))
-    _print("not verified: only the header was read")
+        say(clean(f"  {label}: version {info.version}, {several(len(info.fields), 'field')}{key}"))
+    say("not verified: only the header was read")
+    return _OK
 
 
-def _verify(source: str | BinaryIO, options: argparse.Namespace) -> int:
+def _verify(options: argparse.Namespace) -> int:
+    source = _source(options.file)
     if isinstance(source, str) and os.path.isdir(source):  # noqa: PTH112  (a path is what was typed)
         return _verify_archive(source, options)
     summary = verify(source, limits=_limits(options), identities=identities_of(options))
     trusted = trusted_of(options)
     signature = said_of_signature(summary, trusted)
     if options.json:
-        _print_json({**_summary(summary), "signature": signature, "signature_checked": trusted is not None})
+        say_json({**_summary(summary), "signature": signature, "signature_checked": trusted is not None})
         return _OK
     counts = "; ".join(
         f"{model} {', '.join(f'{count} {action}' for action, count in actions.items())}"
         for model, actions in summary.counts.items()
     )
     name = _called(options)
-    _print(
-        _clean(
-            f"{name}: in order, {_range(summary.header)}, {_several(summary.records, 'record')}"
-            f" in {_several(summary.size, 'byte')} ({summary.raw_size} uncompressed)"
+    say(
+        clean(
+            f"{name}: in order, {_range(summary.header)}, {several(summary.records, 'record')}"
+            f" in {several(summary.size, 'byte')} ({summary.raw_size} uncompressed)"
             + (f": {counts}" if counts else "")
             + f"; {signature}"
         )
@@ -235,31 +266,41 @@ def _verify_archive(folder: str, options: argparse.Namespace) -> int:
         folder, limits=_limits(options), trusted=trusted_of(options), identities=identities_of(options)
     )
     if options.json:
-        _print_json(report.to_dict())
+        say_json(report.to_dict())
     else:
         for line in described(report):
-            _print(_clean(line))
+            say(clean(line))
     return _OK if report.in_order else _REFUSED
 
 
-def _cat(source: str | BinaryIO, options: argparse.Namespace) -> None:
-    with open_bundle(source, limits=_limits(options), identities=identities_of(options)) as reader:
-        _print_line(reader)
-        for _record in reader:
+def _cat(options: argparse.Namespace) -> int:
+    options.file = options.paths[0]
+    if commands_cat.wants_changes(options):
+        with _Opener(options) as opened:
+            commands_cat.cat(options.paths, opened, options)
+        return _OK
+    for path in bundles_in(options.paths):
+        options.file = path
+        with _open(_source(path), options) as reader:
             _print_line(reader)
-        _print_line(reader)
+            for _record in reader:
+                _print_line(reader)
+            _print_line(reader)
+    return _OK
+
+
+def _diff(options: argparse.Namespace) -> int:
+    with _Opener(options) as opened:
+        return commands_diff.diff(options, opened)
+
+
+def _stats(options: argparse.Namespace) -> int:
+    with _Opener(options) as opened:
+        return commands_stats.stats(options, opened)
 
 
 def _print_line(reader: BundleReader) -> None:
-    _output(lambda: sys.stdout.buffer.write(reader.raw_line + b"\n"))
-
-
-def _print_json(data: dict[str, Any]) -> None:
-    _print(json.dumps(data, ensure_ascii=False))
-
-
-def _several(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    write(reader.raw_line + b"\n")
 
 
 def _summary(summary: Summary) -> dict[str, Any]:
@@ -286,11 +327,6 @@ def _range(header: Header) -> str:
 
 def _position(position: Position) -> str:
     return str(position.seq) if position.date is None else f"{position.seq} ({position.date})"
-
-
-def _clean(text: str) -> str:
-    """Return a text from a file such that it cannot steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "backslashreplace").decode() for c in text)
 
 
 if __name__ == "__main__":

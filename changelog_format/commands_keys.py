@@ -45,7 +45,7 @@ def add_commands(
     text = "make a key to sign with: a file that only you can read; print its public half"
     command = commands.add_parser("keygen", help=text, description=text, epilog=epilog)
     command.add_argument("key_file", metavar="FILE", help="the file to make; one that is there is never overwritten")
-    command.set_defaults(run_alone=keygen)
+    command.set_defaults(run=keygen)
     text = "sign a bundle, after verifying it; a signature that it has is replaced"
     command = commands.add_parser("sign", help=text, description=text, epilog=epilog)
     command.add_argument("bundle", metavar="FILE", help="a bundle")
@@ -54,7 +54,7 @@ def add_commands(
         help=f"the file of the secret key, or env:NAME (default: env:{VARIABLE})",
     )  # fmt: skip
     command.add_argument("-o", "--output", metavar="FILE", help="where to write it, if not in the bundle's place")
-    command.set_defaults(run_alone=sign)
+    command.set_defaults(run=sign)
 
 
 def add_key_options(command: argparse.ArgumentParser, *, trusted: bool) -> None:
