@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from django.db.models import Q
+
 from changelog_format import Change, ModelInfo, ObjectRecord
 from changelog_format.dates import format_date
 from synchro import ordering, registry, serialize, upcasting
@@ -52,15 +54,17 @@ def folded_records(
     models: Mapping[str, ModelInfo] | None = None,
     *,
     only: Collection[str] | None = None,
+    also: Collection[int] = (),
     direct: bool = False,
 ) -> Iterator[Change | ObjectRecord]:
     """One record for each object and link that changed after *start* up to *end*, each after what it needs.
 
-    *models* are those of the header; *only* the changes of those with these labels. For *direct* synchronization they
-    come in the order in which they occur, which signal handlers expect, without what was born and died in between, and
-    also after object records of the rows of tracked models that they need and that did not change.
+    *models* are those of the header; *only* the changes of those with these labels; *also* these of *node*'s log
+    (primary keys), wherever they stand in it. For *direct* synchronization they come in the order in which they occur,
+    which signal handlers expect, without what was born and died in between, and also after object records of the rows
+    of tracked models that they need and that did not change.
     """
-    found = _folded(node, start, end, using, only)
+    found = _folded(node, start, end, using, only, also)
     if direct:
         found = sorted((each for each in found if not (each.born and each.gone)), key=lambda each: each.first_seq)
     folded = {each.row: each for each in found}
@@ -88,9 +92,14 @@ def _on_base(record: Change, each: _Folded, node: Node) -> Change:
     return replace(record, base=format_date(each.base.date), base_node=base_node, action=action)
 
 
-def _folded(node: Node, start: int, end: int, using: str, only: Collection[str] | None) -> list[_Folded]:
+def _folded(
+    node: Node, start: int, end: int, using: str, only: Collection[str] | None, also: Collection[int]
+) -> list[_Folded]:
     found: dict[object, _Folded] = {}
-    rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end).order_by("seq")
+    wanted = Q(seq__gt=start, seq__lte=end)
+    if also:
+        wanted |= Q(pk__in=also)
+    rows = ChangeLog.objects.using(using).filter(wanted, log=node).order_by("seq")
     if only is not None:
         rows = rows.filter(model__in=only)
     columns = (

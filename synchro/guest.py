@@ -1,13 +1,14 @@
 """REMOTE without synchro's tables: it gets temporary ones for the time of one synchronization.
 
-So the same code plans and applies, whether REMOTE has a log or not. What has to outlast the synchronization, which of
-our rows is which of REMOTE's, is kept in LOCAL (``RemoteReference``), and handed over once REMOTE has tables.
+So the same code plans and applies, whether REMOTE has a log or not. What has to outlast the synchronization is kept in
+LOCAL, and handed over once REMOTE has tables: which of our rows is which of REMOTE's (``RemoteReference``), and what
+could not be taken and is to be tried again (``RemoteHeld``).
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -15,7 +16,7 @@ from django.apps import apps
 from django.db import DatabaseError, connections
 
 from synchro import references, registry, serialize, tables
-from synchro.models import Node, Reference, RemoteReference
+from synchro.models import ChangeLog, Held, Node, Reference, RemoteHeld, RemoteReference
 from synchro.registry import ModelSpec
 from synchro.resolving import is_unborn
 
@@ -130,6 +131,35 @@ def keep_references(node: Node, known: dict[Place, str], remote: str, using: str
 def confirm_references(remote: str, using: str) -> None:
     """*remote* was committed: so was what :func:`keep_references` remembered."""
     RemoteReference.objects.using(using).filter(remote=remote, confirmed=False).update(confirmed=True)
+
+
+def waiting(node: Node, remote: str, using: str) -> dict[int, int]:
+    """The changes of *node*'s log that *remote* could not take yet: primary key → position, in their order."""
+    pks = RemoteHeld.objects.using(using).filter(remote=remote).values("change_id")
+    rows = ChangeLog.objects.using(using).filter(log=node, pk__in=pks)
+    return {pk: seq for pk, seq in rows.order_by("seq").values_list("pk", "seq") if seq is not None}
+
+
+def refused(remote: str, using: str) -> dict[int, str]:
+    """What *remote* could not take now, as its temporary tables say: primary key in our log → reason."""
+    found: dict[int, str] = {}
+    rows = Held.objects.using(remote).order_by("pk")
+    by_origin: dict[str, dict[int | None, str]] = defaultdict(dict)
+    for ident, seq, reason in rows.values_list("change__origin__ident", "change__origin_seq", "reason"):
+        by_origin[ident][seq] = reason
+    for ident, reasons in by_origin.items():
+        for part in serialize.chunks(list(reasons)):
+            ours = ChangeLog.objects.using(using).filter(origin__ident=ident, origin_seq__in=part)
+            found.update((pk, reasons[seq]) for pk, seq in ours.values_list("pk", "origin_seq"))
+    return found
+
+
+def keep_waiting(found: Mapping[int, str], remote: str, using: str) -> None:
+    """Remember that just *found* (see :func:`refused`) is to be tried again."""
+    RemoteHeld.objects.using(using).filter(remote=remote).delete()
+    RemoteHeld.objects.using(using).bulk_create(
+        RemoteHeld(remote=remote, change_id=pk, reason=reason) for pk, reason in found.items()
+    )
 
 
 def hand_over(node: Node, remote: str, using: str) -> None:

@@ -33,6 +33,7 @@ __all__ = [
     "KnownRange",
     "Node",
     "Reference",
+    "RemoteHeld",
     "RemoteReference",
     "Schema",
     "SentFile",
@@ -257,6 +258,25 @@ class RemoteReference(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.pk_text} = {self.remote} {self.remote_pk_text}"
+
+
+class RemoteHeld(models.Model):
+    """The database ``remote``, which has no tables of synchro's, could not take the change ``change_id`` of our log.
+
+    It is tried again at each synchronization. The change may have gone from the log since: a newer one took its place.
+    """
+
+    remote = models.CharField(max_length=NODE_LENGTH)
+    change_id = models.BigIntegerField()
+    reason = models.TextField()
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["remote", "change_id"], name="synchro_remoteheld_change")
+        ]
+
+    def __str__(self) -> str:
+        return self.reason
 
 
 class KnownRange(models.Model):

@@ -6,7 +6,7 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
 from synchro import nodes, reconciling
-from synchro.models import Action, ChangeLog, Conflict, Destination, Held, Version, options
+from synchro.models import Action, ChangeLog, Conflict, Destination, Held, RemoteHeld, Version, options
 from synchro.seal import seal_pending
 
 
@@ -32,6 +32,7 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
         rows = rows.exclude(log=node, action=Action.SAME)
         rows = rows.exclude(log=node, action__in=[Action.DELETE, Action.UNLINK], pk__in=tombs)
         rows._raw_delete(using)  # noqa: SLF001  delete() would load them all, to look for what is held
+        RemoteHeld.objects.using(using).all().delete()
         Destination.objects.using(using).filter(log=node).update(seq=node.seq, moved=timezone.now())
     if using == DEFAULT_DB_ALIAS:  # the option is that database's, and moves its position
         options.last_check = timezone.now()

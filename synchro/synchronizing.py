@@ -11,12 +11,13 @@ from __future__ import annotations
 import datetime as dt
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -24,9 +25,18 @@ from changelog_format import Header, NodeInfo
 from changelog_format.dates import format_date
 from synchro import changelog, conf, exporting, moments, nodes, references, registry, serialize, upcasting
 from synchro.actors import nobody
-from synchro.errors import HeldError, SynchronizeError
+from synchro.errors import SynchronizeError
 from synchro.folding import folded_records
-from synchro.guest import confirm_references, hand_over, keep_references, load_references, temporary_tables
+from synchro.guest import (
+    confirm_references,
+    hand_over,
+    keep_references,
+    keep_waiting,
+    load_references,
+    refused,
+    temporary_tables,
+    waiting,
+)
 from synchro.models import ChangeLog, Destination, Held, Node, options
 from synchro.pause import DisableSynchroLog
 from synchro.reconciling import reconcile
@@ -44,8 +54,9 @@ def synchronize(using: str = DEFAULT_DB_ALIAS, remote: str | None = None) -> Imp
     """Bring everything that changed in *using* since the last synchronization to the database *remote*.
 
     *remote* is ``SYNCHRO_REMOTE`` unless it is given. None when there are no changes. Changes that REMOTE cannot take
-    are held there and tried again (``held`` of the report). Raises ``SynchronizeError`` when there is no REMOTE, and
-    ``ImproperlyConfigured`` when the setting names no database; nothing is changed then.
+    are held (there, or here where it has no tables of ours) and tried again; ``held`` of the report counts them. Raises
+    ``SynchronizeError`` when there is no REMOTE, and ``ImproperlyConfigured`` when the setting names no database;
+    nothing is changed then.
     """
     alias = remote if remote is not None else conf.remote()
     if alias is None:
@@ -82,11 +93,12 @@ def _in_transaction(alias: str) -> bool:
 def _with_tables(alias: str, using: str) -> ImportReport | None:
     """REMOTE knows what it has: it is committed first, and what a crash leaves here is sent again."""
     with transaction.atomic(using=using, durable=True), transaction.atomic(using=alias, durable=True):
-        node, destination = _prepared(alias, using)
-        if destination.seq >= node.seq:
+        node, destination, again = _prepared(alias, using)
+        if destination.seq >= node.seq and not again:
             return _retried(alias)
         hand_over(node, alias, using)
-        report = _taking(node, destination, alias, using).take()
+        report = _taking(node, destination, again, alias, using).take()
+        keep_waiting({}, alias, using)  # what could not be taken is held there now
         seal_targets(node, destination.seq, using)
         _move(destination, node.seq, using)
     return report
@@ -98,7 +110,11 @@ def _retried(alias: str) -> ImportReport | None:
         return None
     name = _("Synchronization with “%(alias)s”") % {"alias": alias}
     report = Taking(None, (), name=name, careful=True, direct=True, using=alias).retry()
-    return report if report.added or report.changed or report.deleted or report.m2m else None
+    return report if _did_something(report) else None
+
+
+def _did_something(report: ImportReport) -> bool:
+    return bool(report.added or report.changed or report.deleted or report.m2m)
 
 
 def _without_tables(alias: str, using: str) -> ImportReport | None:
@@ -109,53 +125,52 @@ def _without_tables(alias: str, using: str) -> ImportReport | None:
         transaction.atomic(using=alias, durable=True),
         transaction.atomic(using=using, durable=True),
     ):
-        node, destination = _prepared(alias, using)
-        if destination.seq >= node.seq:
+        node, destination, again = _prepared(alias, using)
+        anything_new = destination.seq < node.seq
+        if not anything_new and not again:
             return None
         known = load_references(node, alias, using)
-        try:
-            report = _taking(node, destination, alias, using, compare=False).take()
-        except HeldError as error:
-            raise SynchronizeError(
-                str(error),
-                hint=_(
-                    "Both databases are as they were. With synchro's tables in “%(alias)s” (manage.py migrate "
-                    "--database %(alias)s) such changes are held there, and the rest goes in."
-                )
-                % {"alias": alias},
-            ) from error
+        report = _taking(node, destination, again, alias, using, compare=False).take()
+        not_taken = refused(alias, using)
         keep_references(node, known, alias, using)
         seal_targets(node, destination.seq, using)
     with transaction.atomic(using=using, durable=True):
         nodes.lock_own(using)
         confirm_references(alias, using)
+        keep_waiting(not_taken, alias, using)
         destination = _destination(node, alias, using)  # the log may have been reset meanwhile
         _move(destination, max(destination.seq, node.seq), using)
-    return report
+    return report if anything_new or _did_something(report) else None
 
 
-def _prepared(alias: str, using: str) -> tuple[Node, Destination]:
-    """Lock the log, number what is pending, and log the actual values of what is to be sent."""
+def _prepared(alias: str, using: str) -> tuple[Node, Destination, dict[int, int]]:
+    """Lock the log, number what is pending, and log the actual values of what is to be sent.
+
+    The last of what is returned are the changes that are to be tried again: primary key → position.
+    """
     node = nodes.lock_own(using)
     # What the changes point to and was never logged is made at REMOTE only where it is missing: it gets no date by
     # which it could win there (see seal_targets, afterwards).
     seal_pending(node, using, targets=False)
     destination = _destination(node, alias, using)
-    if destination.seq < node.seq and _reconcile(node, destination.seq, using):
+    again = waiting(node, alias, using)
+    if (destination.seq < node.seq or again) and _reconcile(node, destination.seq, again, using):
         seal_pending(node, using, targets=False)
-    return node, destination
+    return node, destination, again
 
 
-def _taking(node: Node, destination: Destination, alias: str, using: str, *, compare: bool = True) -> Taking:
-    header = _header(node, destination, using)
+def _taking(
+    node: Node, destination: Destination, again: Mapping[int, int], alias: str, using: str, *, compare: bool = True
+) -> Taking:
+    header = _header(node, destination, again, using)
+    records = folded_records(node, destination.seq, node.seq, using, header.models, also=again.keys(), direct=True)
     return Taking(
         header,
-        without_contents(folded_records(node, destination.seq, node.seq, using, header.models, direct=True)),
+        without_contents(records),
         name=_("Synchronization with “%(alias)s”") % {"alias": alias},
         allow_gap=True,
         direct=True,
         compare=compare,
-        strict=not compare,  # what cannot be applied can be held only where there are tables to keep it in
         using=alias,
     )
 
@@ -185,7 +200,8 @@ def _destination(node: Node, alias: str, using: str) -> Destination:
     return found
 
 
-def _header(node: Node, destination: Destination, using: str) -> Header:
+def _header(node: Node, destination: Destination, again: Mapping[int, int], using: str) -> Header:
+    first = min([destination.seq, *(seq - 1 for seq in again.values())])
     return Header(
         bundle=str(uuid.uuid4()),
         created=format_date(changelog.now()),
@@ -194,13 +210,17 @@ def _header(node: Node, destination: Destination, using: str) -> Header:
         start=exporting.position(node, destination.seq, using),
         end=exporting.position(node, node.seq, using),
         mode="squash",
-        models=exporting.model_infos(node, destination.seq, node.seq, using),
+        models=exporting.model_infos(node, first, node.seq, using),
     )
 
 
-def _reconcile(node: Node, start: int, using: str) -> int:
-    """Log the actual values of what changed after *start*: ``update()`` may have changed it again, unlogged."""
-    rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, imported=False, link="")
+def _reconcile(node: Node, start: int, again: Mapping[int, int], using: str) -> int:
+    """Log the actual values of what changed after *start*: ``update()`` may have changed it again, unlogged.
+
+    The same for the changes *again*.
+    """
+    wanted = Q(seq__gt=start) | Q(pk__in=again.keys())
+    rows = ChangeLog.objects.using(using).filter(wanted, log=node, imported=False, link="")
     by_spec: dict[ModelSpec, dict[str, None]] = defaultdict(dict)
     for label, text in rows.order_by("seq").values_list("model", "pk_text").iterator(chunk_size=serialize.CHUNK):
         model = registry.by_label(upcasting.current_label(label))

@@ -11,6 +11,8 @@ from typing import Any
 import orjson
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from changelog_format import Change, FilePiece, Header, ObjectRecord
 from changelog_format.dates import format_date, parse_date
@@ -558,8 +560,13 @@ class Taking:
 
     def _held_text(self) -> str:
         shown = "; ".join(f"{each.model} {each.id}: {each.reason}" for each in self._held[:SHOWN])
-        more = f"; and {len(self._held) - SHOWN} more" if len(self._held) > SHOWN else ""
-        return f"{self._name}: {len(self._held)} changes cannot be applied: {shown}{more}."
+        if len(self._held) > SHOWN:
+            shown += _("; and %(number)d more") % {"number": len(self._held) - SHOWN}
+        return ngettext(
+            "%(name)s: %(number)d change cannot be applied: %(shown)s.",
+            "%(name)s: %(number)d changes cannot be applied: %(shown)s.",
+            len(self._held),
+        ) % {"name": self._name, "number": len(self._held), "shown": shown}
 
     def _report(self, *, held: int, own: bool = False, dry_run: bool = False) -> ImportReport:
         header = self._header

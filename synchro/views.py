@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods
 
 from synchro import changelog, conf, moments, nodes
 from synchro.errors import SynchroError
-from synchro.models import options
+from synchro.models import RemoteHeld, options
 from synchro.reset import reset_synchro
 from synchro.status import Status, status
 from synchro.synchronizing import outcome, synchronize
@@ -92,8 +92,8 @@ def _act(request: HttpRequest) -> None:
 
 def _held(number: int) -> str:
     return ngettext(
-        "%(number)d change could not be applied to REMOTE yet and is held there.",
-        "%(number)d changes could not be applied to REMOTE yet and are held there.",
+        "%(number)d change could not be applied to REMOTE yet; it will be tried again each time.",
+        "%(number)d changes could not be applied to REMOTE yet; they will be tried again each time.",
         number,
     ) % {"number": number}
 
@@ -164,7 +164,8 @@ def _waiting(found: Status, remote: str | None) -> list[tuple[str, int]]:
     in_log = found.seq - (node.reset_seq if node is not None else 0) + found.pending
     by_destination = {each.name: each.waiting + found.pending for each in found.destinations}
     if remote is not None:
-        return [("", by_destination.get(remote, in_log))]
+        not_taken = RemoteHeld.objects.filter(remote=remote).count()
+        return [("", by_destination.get(remote, in_log) + not_taken)]
     return sorted(by_destination.items()) or [("", in_log)]
 
 

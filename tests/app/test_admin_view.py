@@ -186,7 +186,7 @@ def test_synchronizing_comes_back_with_a_message(run, remote, browser):
 def test_what_remote_could_not_take_is_said(run, remote, browser):
     run.return_value = mock.Mock(held=2)
     _, second = told(browser.post(PAGE, {"synchro": "x"}))
-    assert second == ("warning", "2 changes could not be applied to REMOTE yet and are held there.")
+    assert second == ("warning", "2 changes could not be applied to REMOTE yet; they will be tried again each time.")
 
 
 def test_synchronizing_without_changes_says_so(run, remote, browser):

@@ -203,7 +203,7 @@ def test_import_names_what_is_held_and_strict_refuses(folder):
     file = folder / "b.zst"
     file.write_bytes(write()[0])
     text, code = refused("synchro_import", file, "--database=hq", "--strict")
-    assert "1 changes cannot be applied: shop.car office-" in text
+    assert "1 change cannot be applied: shop.car office-" in text
     assert "Without --strict they are held, and the rest goes in." in text
     assert code == 1
     said = run("synchro_import", file, "--database=hq")

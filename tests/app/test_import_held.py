@@ -92,8 +92,8 @@ def test_i16_a_bad_record_is_held_and_named_and_does_not_block(change, reason):
     ("change", "reason"),
     [
         (unknown_field, r"shop\.person: held, for this deployment lacks fields of it \(not known here: color\)"),
-        (bad_value, r"1 changes cannot be applied: shop\.person"),
-        (missing_target, r"1 changes cannot be applied: shop\.person"),
+        (bad_value, r"1 change cannot be applied: shop\.person"),
+        (missing_target, r"1 change cannot be applied: shop\.person"),
     ],
 )
 def test_i16_strict_refuses_the_file_and_leaves_everything_as_it_was(change, reason):

@@ -43,7 +43,7 @@ class Command(SpokenCommand):
                 % report.as_dict()
             )
         for held in report.held_changes:
-            text = _("held at REMOTE: %(model)s %(id)s: %(reason)s")
+            text = _("not applied to REMOTE yet: %(model)s %(id)s: %(reason)s")
             self.stdout.write(
                 self.style.WARNING("  " + text % {"model": held.model, "id": held.id, "reason": held.reason})
             )
