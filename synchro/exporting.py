@@ -33,7 +33,7 @@ from changelog_format import (
 )
 from changelog_format.archive import ENCRYPTED
 from changelog_format.dates import format_date, parse_date
-from synchro import changelog, moments, nodes, portable, registry, scanning, schemas, serialize, trust
+from synchro import changelog, moments, nodes, portable, progress, registry, scanning, schemas, serialize, trust
 from synchro.assembling import SEQ, Assembler, Run
 from synchro.errors import ExportError
 from synchro.folding import folded_records
@@ -308,10 +308,22 @@ def _write(
                 raise ExportError(f"{_called(part)} cannot be carried: {error}.", hint=hint) from error
             changed = len(part.lines) if isinstance(part, Run) else isinstance(part, Change)
             changes += changed
+            if changed > 1 or not changes % progress.EVERY:
+                _tell(part, header, changes)
             if watch is not None and changed:
                 watch(writer, part.first if isinstance(part, Run) else cast("Change", part).seq)
         trailer = writer.close()
+        progress.tell("writing", changes, changes)
         return trailer, changes, writer.bytes_written
+
+
+def _tell(part: Run | Change | ObjectRecord | FilePiece, header: Header, changes: int) -> None:
+    """Say how far it is: in a history by the position, in a fold of so many changes that nobody has counted before."""
+    if header.mode != "history":
+        progress.tell("writing", changes)
+    elif isinstance(part, (Run, Change)):
+        seq = part.first + len(part.lines) - 1 if isinstance(part, Run) else part.seq
+        progress.tell("writing", seq - header.start.seq, header.end.seq - header.start.seq)
 
 
 def _parts(

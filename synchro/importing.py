@@ -27,7 +27,7 @@ from changelog_format import (
     open_bundle,
 )
 from changelog_format.archive import SUFFIXES
-from synchro import drift, nodes, trust
+from synchro import drift, nodes, progress, trust
 from synchro.actors import nobody
 from synchro.checkpoints import check_destination
 from synchro.conf import Policy
@@ -270,8 +270,11 @@ def _verified(stream: BinaryIO, identities: Identities | None, until: int | None
             if not isinstance(record, FilePiece):
                 own_changes.note(record)
                 versions[record.model].add(record.version or whole.models[record.model].version)
+            if not number % progress.EVERY:
+                progress.tell("verifying", end.seq - whole.start.seq, until - whole.start.seq)
         if until >= whole.end.seq:
             taken, end = reader.trailer.records, whole.end
+        progress.tell("verifying", taken, taken)
         header = replace(whole, end=end)
         return _Found(whole, header, reader.trailer, taken, own_changes, versions)
 

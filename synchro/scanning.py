@@ -14,7 +14,7 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, models, transaction
 
-from synchro import nodes, ordering, reconciling, registry, walking
+from synchro import nodes, ordering, progress, reconciling, registry, walking
 from synchro.actors import nobody
 from synchro.changelog import Entry
 from synchro.errors import ScanError
@@ -101,6 +101,7 @@ class _Scan:
         self._whole = whole
         self._dry_run = dry_run
         self._counts: dict[str, Counter[str]] = defaultdict(Counter)
+        self._looked_at = 0
 
     def all(self, wanted: Sequence[ModelClass]) -> None:
         units = [model for model in ordering.parents_first(wanted) if not _covered(model, wanted)]
@@ -112,12 +113,17 @@ class _Scan:
         for model in units:
             for pk_values in walking.rows(model, self._using):
                 self._objects(model, pk_values)
+                self._looked_at += len(pk_values)
+                progress.tell("scanning", self._looked_at)
         for relation in registry.tracked_links().values():
             if any(registry.spec(model).links.get(relation.name) is relation for model in wanted):
                 for pairs in walking.link_rows(relation, self._using):
                     self._links(relation, pairs)
+                    self._looked_at += len(pairs)
+                    progress.tell("scanning", self._looked_at)
                 for pairs in walking.gone_links(relation, self._using):
                     self._links(relation, pairs)
+        progress.tell("scanning", self._looked_at, self._looked_at)
 
     def report(self) -> ScanReport:
         total: Counter[str] = Counter()

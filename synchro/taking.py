@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import uuid
-from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +16,19 @@ from django.utils.translation import ngettext
 
 from changelog_format import Change, FilePiece, Header, ObjectRecord
 from changelog_format.dates import format_date, parse_date
-from synchro import apply, changelog, conf, moments, nodes, references, restoring, schemas, serialize, upcasting
+from synchro import (
+    apply,
+    changelog,
+    conf,
+    moments,
+    nodes,
+    progress,
+    references,
+    restoring,
+    schemas,
+    serialize,
+    upcasting,
+)
 from synchro.checkpoints import Checkpoints
 from synchro.conf import Policy
 from synchro.drift import Difference
@@ -56,7 +68,8 @@ class ImportReport:
     ``missing_files`` names some that did not come and are not here. ``schema``: models whose schema here is another one
     than the sender's. ``sender_ahead``: by how many seconds at least the sender's clock is ahead of this machine's (how
     far it is behind cannot be told from a file). ``new_id``: this database turned out to be a restored backup, and goes
-    on under this id. Without a file, where only what is held was tried again, ``bundle`` and ``file`` are empty.
+    on under this id. ``models``: of each model how many changes were added, changed, deleted, m2m, merged, unchanged,
+    stale, conflict, held. Without a file, where only what is held was tried again, ``bundle`` and ``file`` are empty.
     """
 
     bundle: str
@@ -84,6 +97,7 @@ class ImportReport:
     files: int = 0
     missing_files: tuple[str, ...] = ()
     schema: tuple[Difference, ...] = ()
+    models: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     details: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
 
     def as_dict(self) -> dict[str, Any]:
@@ -141,6 +155,7 @@ class Taking:
         self._allow_gap = allow_gap
         self._careful = careful
         self._direct = direct
+        self._stage: progress.Stage = "planning" if dry_run else "synchronizing" if direct else "importing"
         self._compare = compare
         self._using = using
         self._versions = {} if header is None else {label: info.version for label, info in header.models.items()}
@@ -150,6 +165,7 @@ class Taking:
         self._held_before: set[tuple[str, int]] = set()
         self._held_anew = 0
         self._details: list[tuple[str, str, str]] = []
+        self._of_models: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._tables: set[str] = set()
         self._refused: set[tuple[str, int]] = set()
         self._orphans: set[tuple[str, int]] = set()
@@ -272,6 +288,7 @@ class Taking:
             held_changes=tuple(self._held[:SHOWN]),
             files=self.files.stored,
             missing_files=self.files.named_missing(),
+            models=self._by_model(),
             details=tuple(self._details),
         )
 
@@ -331,7 +348,9 @@ class Taking:
         """The records that are not known here yet, by the chunk."""
         latest = changelog.now() + tolerance()
         batch: list[Change | ObjectRecord] = []
+        read = 0
         for record in self._records:
+            read += 1
             if isinstance(record, FilePiece):
                 self.files.take(record)
                 continue
@@ -345,9 +364,11 @@ class Taking:
             if len(batch) >= serialize.CHUNK:
                 yield self._unknown(batch, checkpoints)
                 self.files.drop_spooled()
+                progress.tell(self._stage, read, self._total or None)
                 batch = []
         if batch:
             yield self._unknown(batch, checkpoints)
+        progress.tell(self._stage, read, read)
 
     def _unknown(self, batch: Sequence[Change | ObjectRecord], checkpoints: Checkpoints) -> list[Incoming]:
         sender, versions = self._header.node.id, self._versions
@@ -451,6 +472,8 @@ class Taking:
         recorder.record(plan, batch)
         if plan.revived:
             apply.apply_operations(recorder.links_of_revived(plan), self._using)
+        for fold in (each for outcome in folded for each in outcome.moved):
+            self._of_models[fold[0]]["merged"] += 1
         for outcome in folded:
             recorder.accept(outcome)
             self._counts["merged"] += len(outcome.moved)
@@ -549,8 +572,15 @@ class Taking:
             self._held.append(HeldChange(model=record.model, id=record.id, reason=reason))
             if number in plan.orphans:
                 self._orphans.add((batch[number].stamp.node, batch[number].origin_seq))
+        for what, label, _object in plan.details:
+            self._of_models[label][what] += 1
+        for _slot, model_spec, *_ids in plan.merges:
+            self._of_models[model_spec.label]["merged"] += 1
         room = 100_000 - len(self._details)
         self._details += plan.details[:room]
+
+    def _by_model(self) -> dict[str, dict[str, int]]:
+        return {label: dict(sorted(counts.items())) for label, counts in sorted(self._of_models.items())}
 
     def _conflict(self, error: ConflictFoundError) -> ConflictError:
         return ConflictError(
@@ -587,6 +617,7 @@ class Taking:
             files=self.files.stored,
             missing_files=self.files.named_missing(),
             schema=self._differences,
+            models=self._by_model(),
             details=tuple(self._details),
         )
 

@@ -1,4 +1,4 @@
-"""What the commands share: the database option, what they say, and errors as one sentence with a hint."""
+"""What the commands share: the database option, what they say, how far they are, errors as one sentence with a hint."""
 
 from __future__ import annotations
 
@@ -23,6 +23,8 @@ from changelog_format import (
 )
 from synchro import changelog
 from synchro.errors import SynchroError
+from synchro.management.progressbar import ProgressLine
+from synchro.progress import watched
 
 INTERRUPTED = 130
 UNSAID = 3
@@ -32,11 +34,35 @@ class SpokenCommand(BaseCommand):
     """A command that does its work whether or not anybody hears of it.
 
     A reader that goes away (``| head``) or a full disk must not stop an import half-way through its files, nor make
-    what was done look undone.
+    what was done look undone. Ctrl-C ends it without a traceback. ``NO_COLOR`` is ``--no-color``.
     """
+
+    _typed = False
+
+    def run_from_argv(self, argv: list[str]) -> None:
+        """As Django's; Ctrl-C where nothing more can be said of what it left behind is the same exit status, too."""
+        self._typed = True
+        try:
+            super().run_from_argv(argv)
+        except KeyboardInterrupt:
+            self.stderr.write("Interrupted.")
+            sys.exit(INTERRUPTED)
+
+    @contextmanager
+    def working(self, options: dict[str, Any], *, interrupted: str) -> Iterator[None]:
+        """As :func:`reported`, with a line on the terminal that says how far it is, unless ``--verbosity`` is 0."""
+        line = ProgressLine() if self._typed and options["verbosity"] > 0 else None
+        with reported(options["database"], interrupted=interrupted), watched(line):
+            try:
+                yield
+            finally:
+                if line is not None:
+                    line.clear()
 
     def execute(self, *args: Any, **options: Any) -> str | None:
         """As Django's; raises ``CommandError`` at the end where what was said could not be written."""
+        if os.environ.get("NO_COLOR") and not options.get("force_color"):
+            options["no_color"] = True
         if options.get("stdout"):
             return super().execute(*args, **options)
         voice = options["stdout"] = _Voice(sys.stdout)

@@ -295,13 +295,13 @@ def test_status_of_both_ends(bundles):
     Tag.objects.create(name="pending")
     said = run("synchro_status")
     assert "3 changes sealed, 1 pending" in said
-    assert "default: exported up to 3, 1 waiting" in said
+    assert ["default", "3", "1"] in [line.split()[:3] for line in said.splitlines()]
     Car.objects.using("hq").create(plate="1", color=Color.objects.using("hq").create(name="another"))
     Car.objects.create(plate="1")
     exported("-o", "4.zst")
     imported(*bundles, "4.zst")
     said = run("synchro_status", "--database=hq")
-    assert "imported up to 5, last heard today; has ours up to 0" in said
+    assert ["5", "0", "6", "today"] in [line.split()[1:] for line in said.splitlines()]
     assert "1 changes could not be applied yet" in said
     found = json.loads(run("synchro_status", "--json", "--database=hq"))
     assert (found["held"], found["bundles_received"], found["peers"][0]["taken"]) == (1, 4, 5)

@@ -7,16 +7,16 @@ from dataclasses import asdict
 from typing import Any
 
 import orjson
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from synchro.actors import REASON
 from synchro.conflicts import ConflictInfo, conflict, conflicts, keep, merge, take
-from synchro.management.commanding import add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database
 
 ACTIONS = ("list", "show", "take", "keep", "merge")
 
 
-class Command(BaseCommand):
+class Command(SpokenCommand):
     help = (
         "Conflicts: list those that wait for a decision, show both versions of one, take the incoming version, keep "
         "the local one, or merge them field by field. A decision travels with the next export."
@@ -40,7 +40,7 @@ class Command(BaseCommand):
         action, numbers = options["action"], options["numbers"]
         if (action == "list") == bool(numbers):
             raise CommandError("list takes no number." if numbers else f"Say which: {action} NUMBER.")
-        with reported(options["database"], interrupted="Interrupted. Nothing was changed."):
+        with self.working(options, interrupted="Interrupted. Nothing was changed."):
             found = [self._one(action, number, options) for number in numbers]
             if action == "list":
                 found = conflicts(held=None if options["all"] else True, using=options["database"])

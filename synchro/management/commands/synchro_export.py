@@ -12,7 +12,7 @@ from django.core.management.base import CommandError, OutputWrapper
 from django.template.defaultfilters import filesizeformat
 
 from synchro.exporting import DEFAULT_DESTINATION, ExportReport, export_bundle
-from synchro.management.commanding import SpokenCommand, add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database
 from synchro.requests import answer
 from synchro.scanning import scan
 from synchro.splitting import export_parts, parse_size
@@ -87,8 +87,8 @@ class Command(SpokenCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         to_stdout = options["output"] == "-"
         talk = self.stderr if to_stdout else self.stdout
-        with reported(
-            options["database"], interrupted="Interrupted. No bundle was written and nothing was marked as exported."
+        with self.working(
+            options, interrupted="Interrupted. No bundle was written and nothing was marked as exported."
         ):
             found = 0
             for report in self._reports(sys.stdout.buffer if to_stdout else options["output"], options):

@@ -9,10 +9,11 @@ from typing import Any
 import orjson
 from django.core.management.base import CommandError
 
+from changelog_format.output import table
 from synchro.conf import POLICIES
 from synchro.drift import Difference
 from synchro.importing import ImportReport, import_bundles, retry_held
-from synchro.management.commanding import SpokenCommand, add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database
 from synchro.replaying import Until, parse_until, replay
 from synchro.seal import MICROSECONDS, tolerance
 
@@ -29,6 +30,19 @@ _COUNTS = (
     ("stale", "older than what is here"),
     ("conflicts", "conflicts"),
     ("held", "held"),
+)
+
+# What ``ImportReport.models`` counts, as it is called in the table of a preview.
+_PLANNED = (
+    ("added", "added"),
+    ("changed", "changed"),
+    ("deleted", "deleted"),
+    ("m2m", "links"),
+    ("merged", "merged"),
+    ("conflict", "conflicts"),
+    ("held", "held"),
+    ("unchanged", "same"),
+    ("stale", "older"),
 )
 
 
@@ -85,9 +99,7 @@ class Command(SpokenCommand):
             return
         sources = [sys.stdin.buffer if name == "-" else name for name in options["bundles"]]
         taken = 0
-        with reported(
-            options["database"], interrupted="Interrupted. The bundle at hand was not taken; import it again."
-        ):
+        with self.working(options, interrupted="Interrupted. The bundle at hand was not taken; import it again."):
             for report in import_bundles(
                 sources,
                 on_conflict=options["on_conflict"],
@@ -115,7 +127,7 @@ class Command(SpokenCommand):
                 raise CommandError(f"--until replays what was: leave --{name.replace('_', '-')} out.", returncode=2)
         if "-" in options["bundles"]:
             raise CommandError("--until reads bundles twice: give files or folders.", returncode=2)
-        with reported(options["database"], interrupted="Interrupted. Run it again: what was taken is known then."):
+        with self.working(options, interrupted="Interrupted. Run it again: what was taken is known then."):
             taken = 0
             for report in replay(
                 options["bundles"],
@@ -134,7 +146,7 @@ class Command(SpokenCommand):
             self.stdout.write("{}" if options["json"] else "Nothing had been logged by then.")
 
     def _retry(self, options: dict[str, Any]) -> None:
-        with reported(options["database"], interrupted="Interrupted. What is held is held as before."):
+        with self.working(options, interrupted="Interrupted. What is held is held as before."):
             report = retry_held(
                 on_conflict=options["on_conflict"], dry_run=options["dry_run"], using=options["database"]
             )
@@ -142,6 +154,8 @@ class Command(SpokenCommand):
             self.stdout.write(orjson.dumps(report.as_dict()).decode())
             return
         self.stdout.write(f"{report.records} changes were held: {_numbers(report)}.")
+        if report.dry_run:
+            self._tell_models(report)
         self._tell_held(report, verbosity=options["verbosity"])
 
     def _warn(self, difference: Difference) -> None:
@@ -170,7 +184,17 @@ class Command(SpokenCommand):
             f"{report.file}: {report.records} records of {report.node}, "
             f"positions {report.from_seq + 1} to {report.to_seq}: {_numbers(report)}."
         )
+        if report.dry_run:
+            self._tell_models(report)
         self._tell_held(report, verbosity=verbosity)
+
+    def _tell_models(self, report: ImportReport) -> None:
+        """The plan as a table: a row a model, and the columns in which there is something."""
+        columns = [(what, text) for what, text in _PLANNED if any(each.get(what) for each in report.models.values())]
+        rows = [[label, *(counts.get(what, 0) for what, _ in columns)] for label, counts in report.models.items()]
+        if rows:
+            for line in table(["model", *(text for _, text in columns)], rows):
+                self.stdout.write(f"  {line}")
 
     def _tell_held(self, report: ImportReport, *, verbosity: int) -> None:
         if verbosity > 1:

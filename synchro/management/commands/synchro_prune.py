@@ -10,7 +10,7 @@ import orjson
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime
 
-from synchro.management.commanding import SpokenCommand, add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database
 from synchro.pruning import PruneReport, prune
 
 
@@ -30,7 +30,7 @@ class Command(SpokenCommand):
         add_database(parser)
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        with reported(options["database"], interrupted="Interrupted. What was dropped so far was not needed."):
+        with self.working(options, interrupted="Interrupted. What was dropped so far was not needed."):
             report = prune(
                 before=options["before"],
                 ignore=options["ignore"],

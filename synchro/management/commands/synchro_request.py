@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from synchro.importing import bundle_files
-from synchro.management.commanding import SpokenCommand, add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database
 from synchro.requests import everything_since, missing_before, write_request
 
 
@@ -36,7 +36,7 @@ class Command(SpokenCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         using = options["database"]
-        with reported(using, interrupted="Interrupted."):
+        with self.working(options, interrupted="Interrupted."):
             files = [name for name in options["sources"] if Path(name).exists()]
             requests = [everything_since(name, using) for name in options["sources"] if name not in files]
             requests += missing_before(bundle_files(files), using, identity=options["identity"])

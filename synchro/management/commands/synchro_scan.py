@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from synchro.management.commanding import SpokenCommand, add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database
 from synchro.scanning import scan
 
 
@@ -26,8 +26,8 @@ class Command(SpokenCommand):
         add_database(parser)
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        with reported(
-            options["database"],
+        with self.working(
+            options,
             interrupted="Interrupted. What was found so far is logged; run the command again for the rest.",
         ):
             report = scan(options["models"] or None, dry_run=options["dry_run"], using=options["database"])

@@ -5,13 +5,13 @@ from __future__ import annotations
 from argparse import ArgumentParser
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import CommandError
 
 from synchro import triggers
-from synchro.management.commanding import add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database
 
 
-class Command(BaseCommand):
+class Command(SpokenCommand):
     help = (
         "Installs, removes or checks the triggers that note which rows of tracked tables were written, so that changes "
         "past the ORM's signals are logged, too. See SYNCHRO_TRIGGERS."
@@ -23,7 +23,7 @@ class Command(BaseCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         using = options["database"]
-        with reported(using, interrupted="Interrupted. Run the command again."):
+        with self.working(options, interrupted="Interrupted. Run the command again."):
             if options["action"] == "remove":
                 self.stdout.write(f"{triggers.remove(using)} triggers removed.")
                 return

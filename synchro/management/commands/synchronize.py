@@ -10,7 +10,7 @@ from django.db import DatabaseError
 from django.utils.translation import gettext as _
 
 from synchro import conf
-from synchro.management.commanding import SpokenCommand, add_database, reported
+from synchro.management.commanding import SpokenCommand, add_database
 from synchro.synchronizing import call_synchronize, outcome, synchronize
 
 __all__ = ["Command", "call_synchronize"]  # the latter is where 0.5 to 0.7 had it
@@ -24,7 +24,7 @@ class Command(SpokenCommand):
         parser.set_defaults(database=conf.local())
 
     def handle(self, *_args: Any, **options: Any) -> None:
-        with reported(options["database"], interrupted=_("Interrupted. Both databases are as they were.")):
+        with self.working(options, interrupted=_("Interrupted. Both databases are as they were.")):
             try:
                 report = synchronize(options["database"])
             except DatabaseError as error:  # perhaps by the second commit, after the first
