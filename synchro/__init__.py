@@ -34,9 +34,9 @@ Below them: registry (what is tracked), ordering, serialize and values (what a s
 PostgreSQL's fields, storable for what a database cannot hold), naturalkeys, references, versions, pks, tables (bulk
 SQL), nodes, models, moments, conf. For schemas that differ: upcasting (what projects say of older versions of their
 models), schemas (what those looked like), relabelling (models that were renamed), drift (what a bundle's header tells).
-For the contents of files: sending_files and filing. What is wrong with settings and models: checks, keychecks. Who
-makes a change, and why: actors, with middleware for requests; around (and pause) run functions inside blocks. How far
-something long has got: progress.
+For the contents of files: sending_files and filing. Bundles in Django's storages: stored. What is wrong with settings
+and models: checks, keychecks. Who makes a change, and why: actors, with middleware for requests; around (and pause) run
+functions inside blocks. How far something long has got: progress.
 
 Straight from database to database: synchronizing, with folding (one change an object) and guest (a REMOTE without our
 tables). core, utility and settings hold the names that 0.2 to 0.7 had there.

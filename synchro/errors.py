@@ -8,6 +8,7 @@ SynchroError
 ├── ExportError           a bundle could not be written
 │   └── RequestError      a request for missing changes cannot be written, read or answered
 ├── PruneError            the log cannot be compacted as asked for
+├── StorageError          a storage of Django's that cannot be used, or holds something else under a name
 ├── ScanError             what was to be scanned is not tracked
 ├── TriggerError          the touch triggers could not be installed
 ├── ResolveError          a conflict could not be decided as somebody asked
@@ -55,6 +56,10 @@ class RequestError(ExportError):
 
 class PruneError(SynchroError):
     """The log cannot be compacted as asked for; nothing was dropped."""
+
+
+class StorageError(SynchroError):
+    """A storage of Django's cannot be used as asked for, or holds something else under that name."""
 
 
 class ScanError(SynchroError):

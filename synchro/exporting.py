@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
 import uuid
 from collections import defaultdict
@@ -33,7 +34,7 @@ from changelog_format import (
 )
 from changelog_format.archive import ENCRYPTED
 from changelog_format.dates import format_date, parse_date
-from synchro import changelog, moments, nodes, portable, progress, registry, scanning, schemas, serialize, trust
+from synchro import changelog, moments, nodes, portable, progress, registry, scanning, schemas, serialize, stored, trust
 from synchro.assembling import SEQ, Assembler, Run
 from synchro.errors import ExportError
 from synchro.folding import folded_records
@@ -43,6 +44,7 @@ from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
 from synchro.seal import seal
 from synchro.sending_files import SentFiles, without_contents
 from synchro.signals import announce, bundle_exported
+from synchro.stored import Stored
 
 DEFAULT_DESTINATION = "default"
 SUFFIX = ".jsonl.zst"
@@ -138,17 +140,18 @@ def export_bundle(
 ) -> ExportReport | None:
     """Write what the destination *to* has not got yet; None (and no file) when that is nothing.
 
-    *target* is a file, a folder (the file is then named by node and range), a binary stream, or None for the current
-    folder. With *since* or *until* the range is the positions after *since* up to *until*, and the destination's
-    position stays. With *overlap* the bundle repeats that many of the destination's previous ranges. *with_files*: the
-    contents of files travel along, but for those that went to the destination before.
+    *target* is a file, a folder (the file is then named by node and range), ``storage:ALIAS/path`` for one in a storage
+    of Django's (a folder if it ends with ``/``), a binary stream, or None for the current folder. With *since* or
+    *until* the range is the positions after *since* up to *until*, and the destination's position stays. With *overlap*
+    the bundle repeats that many of the destination's previous ranges. *with_files*: the contents of files travel along,
+    but for those that went to the destination before.
 
     *mode* "squash" writes one record an object, "snapshot" does so from position 0 after a scan: what a new deployment
     starts from. *scan*: log what was written past the log first. *models* (labels or apps): only their changes, and no
     position moves on either side. *encrypt_to*: recipients of age, instead of those that the settings name for *to*.
 
     The file appears whole or not at all; only then does the position move. Raises ``ExportError``, ``ScanError``,
-    ``ClockError``, ``KeySettingError``, ``OSError``.
+    ``ClockError``, ``KeySettingError``, ``StorageError``, ``OSError``.
     """
     selection = _selection(mode, models, since)
     if scan or mode == "snapshot":
@@ -230,10 +233,23 @@ def write(
 
     What it raises leaves nothing behind, as any error does.
     """
+    place = stored.parse(target)
+    if place is None:
+        path = _path(target, job)
+        # Without a path it is a stream, see _path.
+        return _written(job, path or cast("BinaryIO", target), None, level=level, using=using, watch=watch)
+    place = _place(place, job)
+    # A storage shows what is half written, so it gets what is whole.
+    with tempfile.TemporaryDirectory(prefix="synchro-") as folder:
+        return _written(job, Path(folder) / "bundle", place, level=level, using=using, watch=watch)
+
+
+def _written(
+    job: Job, sink: Path | BinaryIO, place: Stored | None, *, level: int | None, using: str, watch: Watch | None
+) -> ExportReport:
+    """Write to *sink*, and store that at *place*, if there is one; then remember it."""
     node, destination, start, end, with_files = job.node, job.destination, job.start, job.end, job.with_files
-    path = _path(target, job)
-    # Without a path it is a stream, see _path.
-    sink = path or cast("BinaryIO", target)
+    path = sink if isinstance(sink, Path) else None
     header = _header(job, using)
     files = SentFiles(node, destination.name, start, using) if with_files else None
     try:
@@ -247,14 +263,16 @@ def write(
         raise ExportError(f"What is to be written is no bundle: {error}.", hint=UNMARKED) from error
     except OSError as error:
         raise ExportError(
-            f"{path or '-'} could not be written: {error.strerror or error}.",
+            f"{'A temporary file' if place else path or '-'} could not be written: {error.strerror or error}.",
             hint="Nothing was marked as exported: run the command again when there is room and permission.",
         ) from error
-    if path is not None:
+    if place is not None and path is not None:
+        place.save(path, lambda found: _is_range(found, job))
+    elif path is not None:
         _sweep(path.parent, node)
     report = ExportReport(
         bundle=header.bundle,
-        file=str(path) if path is not None else "-",
+        file=str(place or path or "-"),
         node=node.ident,
         destination=destination.name,
         from_seq=start,
@@ -412,10 +430,7 @@ def _path(target: str | Path | BinaryIO | None, job: Job) -> Path | None:
         return None
     path = Path(target)
     if path.is_dir():
-        name = f"{job.node.ident}-{job.start + 1:06d}-{job.end:06d}{job.selection.suffix}"
-        if job.recipients is not None:
-            return _free(path, name)
-        path /= f"{name}{SUFFIX}"
+        path = next(path / name for name in _names(job) if not (job.recipients and (path / name).exists()))
     if path.is_file() and path.stat().st_size and not _is_range(path, job):
         raise ExportError(
             f"{path} exists, and is another bundle or something else.",
@@ -424,16 +439,32 @@ def _path(target: str | Path | BinaryIO | None, job: Job) -> Path | None:
     return path
 
 
-def _free(folder: Path, name: str) -> Path:
-    """A name that no file in *folder* has. Nobody can say here what is in one that is encrypted for others."""
-    paths = (folder / f"{name}{f'-{number}' if number > 1 else ''}{SUFFIX}{ENCRYPTED}" for number in count(1))
-    return next(path for path in paths if not path.exists())
+def _place(place: Stored, job: Job) -> Stored:
+    """Where in a storage the bundle goes, by the same rules. Raises ``StorageError`` for one that cannot be used."""
+    place.check()
+    if not place.is_folder:
+        return place
+    found = (place.within(name) for name in _names(job))
+    return next(each for each in found if not (job.recipients and each.exists()))
 
 
-def _is_range(path: Path, job: Job) -> bool:
-    """Whether the file at *path* is a bundle of the same range: an export that was repeated may take its place."""
+def _names(job: Job) -> Iterator[str]:
+    """What the bundle may be called in a folder.
+
+    There is one name, but of one that is encrypted for others, since nobody can say here what is in such a file.
+    """
+    name = f"{job.node.ident}-{job.start + 1:06d}-{job.end:06d}{job.selection.suffix}"
+    if job.recipients is None:
+        yield f"{name}{SUFFIX}"
+        return
+    for number in count(1):
+        yield f"{name}{f'-{number}' if number > 1 else ''}{SUFFIX}{ENCRYPTED}"
+
+
+def _is_range(found: Path | BinaryIO, job: Job) -> bool:
+    """Whether what was *found* is a bundle of the same range: an export that was repeated may take its place."""
     try:
-        with open_bundle(path) as reader:
+        with open_bundle(found) as reader:
             header = reader.header
     except BundleError:
         return False
@@ -483,8 +514,8 @@ def _header(job: Job, using: str, *, as_logged: bool = False) -> Header:
         requires=(FILES,) if job.with_files else (),
         models=model_infos(node, start, end, using, as_logged=as_logged),
     )
-    for stored in sent.order_by("-pk").values_list("header", flat=True):
-        earlier = Header.from_dict(orjson.loads(stored))
+    for text in sent.order_by("-pk").values_list("header", flat=True):
+        earlier = Header.from_dict(orjson.loads(text))
         if (earlier.mode, earlier.only) == (fresh.mode, fresh.only):
             if (earlier.models, earlier.start, earlier.end, earlier.requires) == (
                 fresh.models, fresh.start, fresh.end, fresh.requires,

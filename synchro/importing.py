@@ -27,7 +27,7 @@ from changelog_format import (
     open_bundle,
 )
 from changelog_format.archive import SUFFIXES
-from synchro import drift, nodes, progress, trust
+from synchro import drift, nodes, progress, stored, trust
 from synchro.actors import nobody
 from synchro.checkpoints import check_destination
 from synchro.conf import Policy
@@ -56,18 +56,18 @@ def import_bundle(
 ) -> ImportReport:
     """Take one bundle, wholly or not at all.
 
-    *source* is a path or a binary stream. *on_conflict* overrides the policies of the settings; *strict* refuses a
-    bundle with a change that cannot be applied (otherwise such changes are held and tried again at each import);
-    *allow_gap* takes a bundle although changes before it are missing; *any_destination* one that was written for
-    another node; *dry_run* plans and writes nothing. *notify* is called, before anything is written, with each model
-    whose schema here is another one than the sender's. *identity*: by which keys encrypted bundles are read, instead of
-    those that the settings name. *until*: of a history only the changes up to this position, as if the bundle ended
-    there.
+    *source* is a path, ``storage:ALIAS/path`` for a file in a storage of Django's, or a binary stream. *on_conflict*
+    overrides the policies of the settings; *strict* refuses a bundle with a change that cannot be applied (otherwise
+    such changes are held and tried again at each import); *allow_gap* takes a bundle although changes before it are
+    missing; *any_destination* one that was written for another node; *dry_run* plans and writes nothing. *notify* is
+    called, before anything is written, with each model whose schema here is another one than the sender's. *identity*:
+    by which keys encrypted bundles are read, instead of those that the settings name. *until*: of a history only the
+    changes up to this position, as if the bundle ended there.
 
     Raises ``changelog_format.BundleError`` for a broken file (``SignatureError``: or one whose writer is not proven,
     where that is required; ``EncryptionError``: or one that is encrypted for others), ``ImportRefusedError`` (and its
     subclasses) and ``ClockError`` for one that is not taken, ``KeySettingError`` where keys cannot be used, ``OSError``
-    for one that cannot be read. In all these cases the database is as it was.
+    and ``StorageError`` for one that cannot be read. In all these cases the database is as it was.
     """
     with ExitStack() as stack:
         stream, name = _opened(source, stack)
@@ -178,7 +178,7 @@ def import_bundles(
     for number, source in enumerate(_files(sources)):
         if isinstance(source, (str, Path)):
             try:
-                with open_bundle(source, identities=identities) as reader:
+                with stored.readable(source) as file, open_bundle(file, identities=identities) as reader:
                     header = reader.header
             except BundleError as error:
                 error.add_note(str(source))
@@ -214,7 +214,15 @@ def bundle_files(sources: Sequence[str | Path]) -> Iterator[str | Path]:
 
 def _files(sources: Sequence[str | Path | BinaryIO]) -> Iterator[str | Path | BinaryIO]:
     for source in sources:
-        if isinstance(source, (str, Path)) and Path(source).is_dir():
+        place = stored.parse(source)
+        if place is not None and place.is_folder:
+            inside = place.files(SUFFIXES)
+            if not inside:
+                raise ImportRefusedError(f"{place} has no bundles (*{SUFFIXES[0]}).")
+            yield from map(str, inside)
+        elif place is not None:
+            yield str(place)
+        elif isinstance(source, (str, Path)) and Path(source).is_dir():
             found = sorted(path for suffix in SUFFIXES for path in Path(source).glob(f"*{suffix}"))
             if not found:
                 raise ImportRefusedError(f"{source} has no bundles (*{SUFFIXES[0]}).")
@@ -225,6 +233,8 @@ def _files(sources: Sequence[str | Path | BinaryIO]) -> Iterator[str | Path | Bi
 
 def _opened(source: str | Path | BinaryIO, stack: ExitStack) -> tuple[BinaryIO, str]:
     """A stream that can be read twice: first to verify, then to apply. What cannot is copied to a temporary file."""
+    if (place := stored.parse(source)) is not None:
+        return place.fetch(stack), str(place)
     if isinstance(source, (str, Path)):
         return stack.enter_context(Path(source).open("rb")), str(source)
     if source.seekable():

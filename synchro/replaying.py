@@ -18,7 +18,7 @@ from django.utils.dateparse import parse_date, parse_datetime
 
 from changelog_format import BundleError, Change, Header, Identities, open_bundle
 from changelog_format.dates import format_date
-from synchro import moments, trust
+from synchro import moments, stored, trust
 from synchro.drift import Difference
 from synchro.errors import GapError, ReplayError
 from synchro.importing import ImportReport, bundle_files, import_bundle
@@ -33,7 +33,7 @@ _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 class Step:
     """One bundle, and up to which position of its node's log it is taken."""
 
-    source: Path
+    source: str | Path
     header: Header
     seq: int
 
@@ -92,7 +92,7 @@ def plan(
     """What ``replay`` would take, in this order. Reads all of the bundles; raises as it does."""
     identities = trust.identities(identity)
     _check_empty(until, using)
-    found = [_step(Path(source), until, identities) for source in bundle_files(sources)]
+    found = [_step(source, until, identities) for source in bundle_files(sources)]
     by_node: dict[str, list[Step]] = defaultdict(list)
     for step in found:
         by_node[step.header.node.id].append(step)
@@ -125,11 +125,11 @@ def _microseconds(moment: dt.datetime) -> int:
     return (moment - _EPOCH) // dt.timedelta(microseconds=1)
 
 
-def _step(source: Path, until: Until, identities: Identities | None) -> Step:
+def _step(source: str | Path, until: Until, identities: Identities | None) -> Step:
     """How far the bundle goes until then. All of it is read, so that it is known to be in order."""
     latest = format_date(_microseconds(until)) if isinstance(until, dt.datetime) else None
     try:
-        with open_bundle(source, identities=identities) as reader:
+        with stored.readable(source) as file, open_bundle(file, identities=identities) as reader:
             header = reader.header
             seq = header.end.seq if latest is not None else min(int(until), header.end.seq)  # type: ignore[arg-type]
             for record in reader:

@@ -21,7 +21,7 @@ from changelog_format.archive import ENCRYPTED
 from changelog_format.dates import format_date, parse_date
 from changelog_format.encryption import decrypted, encrypt, is_encrypted
 from changelog_format.keys import node_name
-from synchro import changelog, conf, exporting, nodes, trust
+from synchro import changelog, conf, exporting, nodes, stored, trust
 from synchro.errors import ExportError, ForkError, RequestError
 from synchro.exporting import ExportReport, export_bundle
 from synchro.models import Node
@@ -83,7 +83,7 @@ def missing_before(
     ranges: dict[str, list[tuple[int, int, str | None]]] = defaultdict(list)
     for source in bundles:
         try:
-            with open_bundle(source, identities=identities) as reader:
+            with stored.readable(source) as file, open_bundle(file, identities=identities) as reader:
                 header = reader.header
         except BundleError as error:
             error.add_note(str(source))
@@ -126,11 +126,13 @@ def write_request(request: Request, target: str | Path | None = None, *, encrypt
     """Write *request* to the file *target*, or into that folder (None: the current one); the path.
 
     It is signed and encrypted as a bundle for that node would be; *encrypt_to* as in ``export_bundle``. Raises
-    ``KeySettingError``.
+    ``KeySettingError``, ``RequestError``.
     """
     recipients = trust.recipients(node_name(request.of), encrypt_to)
     data = trust.signed_request(request.as_dict())
     text = orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
+    if stored.parse(target) is not None:
+        raise RequestError(f"{target}: a request is written to a file.", hint="Name a file or a folder with -o.")
     path = Path() if target is None else Path(target)
     if path.is_dir():
         path /= f"{request.by}-asks-{request.of}{SUFFIX}{'' if recipients is None else ENCRYPTED}"

@@ -14,6 +14,7 @@ from pathlib import Path
 from django.db import DEFAULT_DB_ALIAS
 
 from changelog_format import BundleWriter
+from synchro import stored
 from synchro.errors import ExportError
 from synchro.exporting import DEFAULT_DESTINATION, ExportReport, Job, prepare, write
 
@@ -61,8 +62,9 @@ def export_parts(
     next is begun: what an error leaves out is written by the next export. Raises ``ExportError`` also where one change
     alone is too large.
     """
-    folder = Path() if target is None else Path(target)
-    if not folder.is_dir():
+    folder = Path() if target is None else target
+    place = stored.parse(folder)
+    if not (place.is_folder if place is not None else Path(folder).is_dir()):
         raise ExportError(f"{folder} is no folder; parts of a bounded size are written to one, named by their ranges.")
     job = prepare(
         to=to, since=since, until=until, overlap=overlap, with_files=with_files, encrypt_to=encrypt_to, using=using
@@ -73,7 +75,7 @@ def export_parts(
         job = replace(job, start=report.to_seq) if report.to_seq < job.end else None
 
 
-def _part(job: Job, folder: Path, max_size: int, level: int | None, using: str) -> ExportReport:
+def _part(job: Job, folder: str | Path, max_size: int, level: int | None, using: str) -> ExportReport:
     try:
         return write(job, folder, level=level, using=using, watch=_Watch(job, max_size))
     except _FullError as full:

@@ -30,7 +30,7 @@ LAYERS = tuple(
         "capture deletions links changelog references versions pointing serialize nodes schemas relabelling",
         (
             "upcasting naturalkeys managers keyprobe registry generic ordering handlers values pgvalues storable pks "
-            "tables around actors intervals muting logged models dbfields options conf moments pause progress "
+            "tables around actors intervals muting logged models dbfields options conf moments pause progress stored "
             "signals errors"
         ),
     )

@@ -26,7 +26,8 @@ class Command(SpokenCommand):
             "-o",
             "--output",
             metavar="FILE",
-            help="File or folder to write to, - for standard output (default: this folder).",
+            help="File or folder to write to, - for standard output, storage:ALIAS/folder/ for a storage of Django's "
+            "(default: this folder).",
         )
         parser.add_argument(
             "--to", default=DEFAULT_DESTINATION, metavar="NAME",

@@ -51,8 +51,9 @@ class Command(SpokenCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "bundles", nargs="*", metavar="FILE", help="Bundles, or folders of them; - for standard input."
-        )
+            "bundles", nargs="*", metavar="FILE",
+            help="Bundles, or folders of them; - for standard input, storage:ALIAS/path for one of Django's storages.",
+        )  # fmt: skip
         parser.add_argument("--dry-run", action="store_true", help="Show what would be done; nothing is written.")
         parser.add_argument(
             "--on-conflict", choices=POLICIES, metavar="POLICY",

@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from synchro import stored
 from synchro.importing import bundle_files
 from synchro.management.commanding import SpokenCommand, add_database
 from synchro.requests import everything_since, missing_before, write_request
@@ -37,7 +38,7 @@ class Command(SpokenCommand):
     def handle(self, *_args: Any, **options: Any) -> None:
         using = options["database"]
         with self.working(options, interrupted="Interrupted."):
-            files = [name for name in options["sources"] if Path(name).exists()]
+            files = [name for name in options["sources"] if stored.parse(name) or Path(name).exists()]
             requests = [everything_since(name, using) for name in options["sources"] if name not in files]
             requests += missing_before(bundle_files(files), using, identity=options["identity"])
             for request in requests:
