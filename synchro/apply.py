@@ -32,7 +32,7 @@ from synchro import (
     values,
 )
 from synchro.links import through_columns
-from synchro.plan import HoldError, Link, Operation, Remove, Write
+from synchro.plan import HoldError, Link, Operation, Remove, Write, table_models
 from synchro.registry import ModelSpec
 from synchro.resolving import Slot, foreign_value
 
@@ -65,9 +65,9 @@ def touched_tables(operations: Iterable[Operation]) -> set[str]:
         if isinstance(operation, Link):
             found.add(registry.through(operation.field)._meta.db_table)
         else:
-            found.update(model._meta.db_table for model in _table_models(operation.spec))
+            found.update(model._meta.db_table for model in table_models(operation.spec))
         if isinstance(operation, Remove):
-            removed.update(dict.fromkeys(_removed_tables(operation)))
+            removed.update(dict.fromkeys(operation.tables))
     found.update(column.model._meta.db_table for column in relations_to(list(removed)) if column.model._meta.managed)
     return found
 
@@ -94,12 +94,6 @@ def _needs_handlers(operation: Operation) -> bool:
     if isinstance(operation, Link):
         return handlers.has_link_handlers(operation.field)
     return handlers.has_handlers(operation.spec.model)
-
-
-def _table_models(spec: ModelSpec) -> list[ModelClass]:
-    """The models whose tables hold an object of *spec*, the topmost parent first."""
-    parents = list(spec.model._meta.get_parent_list())
-    return [*sorted(parents, key=lambda model: len(model._meta.get_parent_list())), spec.model]
 
 
 def _assigned(spec: ModelSpec, given: dict[str, Any]) -> dict[AnyField, Any]:
@@ -180,11 +174,11 @@ def _through_model(operation: Operation, using: str) -> None:
     if isinstance(operation, Link):
         _link_alone(operation, using)
     elif isinstance(operation, Remove):
-        if not _removed_tables(operation):  # it comes back: what is left to do is to unlink it
+        if not operation.tables:  # it comes back: what is left to do is to unlink it
             _remove_rows(operation.spec, [], [operation.slot.text], using)
             return
         # Where a parent stays, what goes is deleted from its topmost table on, which takes the derived ones along.
-        spec = operation.spec if operation.kept is None else registry.spec(_removed_tables(operation)[-1])
+        spec = operation.spec if operation.kept is None else registry.spec(operation.tables[-1])
         instance = _instance(spec, operation.slot, using)
         if instance is not None:
             if spec.model.delete is models.Model.delete:
@@ -314,13 +308,26 @@ def _merged(earlier: Write, later: Write) -> Write:
 
 
 def _carry_out_net(writes: Sequence[Write], removes: Sequence[Remove], using: str) -> None:
+    """Carry out all of it, also where rows exchange unique values, with rows that come and go as well."""
+    if any(not op.created for op in writes) and len(writes) + len(removes) > 1:
+        try:
+            with transaction.atomic(using=using):
+                _write_and_remove(writes, removes, using)
+        except IntegrityError:
+            parking.park([op for op in writes if not op.created], using, removes)
+        else:
+            return
+    _write_and_remove(writes, removes, using)
+
+
+def _write_and_remove(writes: Sequence[Write], removes: Sequence[Remove], using: str) -> None:
     created = [op for op in writes if op.created]
     _set_aside(writes, using)
     changed = [op for op in writes if not op.created]
     _number_new(created, using)
     # What may have pointed to something that goes is changed first,
     # everything else when there is room for its unique values.
-    left = {model for op in removes for model in _removed_tables(op)}
+    left = {model for op in removes for model in op.tables}
     early: list[Write] = []
     late: list[Write] = []
     for op in changed:
@@ -351,19 +358,19 @@ def _remove_bulk(removes: Sequence[Remove], using: str) -> None:
         grouped[operation.spec][operation.kept].append(operation)
     for spec in _children_first(grouped):
         for of_kind in grouped[spec].values():
-            _remove_rows(spec, _removed_tables(of_kind[0]), [op.slot.text for op in of_kind], using)
+            _remove_rows(spec, of_kind[0].tables, [op.slot.text for op in of_kind], using)
 
 
 def _remove_rows(spec: ModelSpec, models_: Sequence[ModelClass], texts: Sequence[str | None], using: str) -> None:
     """Delete the rows of *spec*'s objects *texts* in the tables of *models_*, and their links."""
     pk_values = [pks.from_text(spec.model, text) for text in texts if text is not None]
     if _has_dependants(models_, pk_values, using):
-        kept = len(models_) < len(_table_models(spec))
+        kept = len(models_) < len(table_models(spec))
         top = registry.spec(models_[-1]) if kept else spec  # its derived rows go with it
         instances = [instance for rows in serialize.by_pk(top, pk_values, using) for instance in rows]
         removing.delete(instances, using, keep_parents=kept)
         return
-    for through, column in _own_link_columns(_table_models(spec)):
+    for through, column in _own_link_columns(table_models(spec)):
         tables.delete_many(through, [column], [[pk] for pk in pk_values], using)
     for model in models_:
         key: Any = model._meta.pk_fields
@@ -387,12 +394,6 @@ def _children_first(specs: Iterable[ModelSpec]) -> list[ModelSpec]:
     for spec in list(waiting.values()):
         visit(spec)
     return ordered[::-1]
-
-
-def _removed_tables(removal: Remove) -> list[ModelClass]:
-    """The tables of which a deletion removes rows, the most derived first."""
-    kept = set() if removal.kept is None else set(_table_models(removal.kept))
-    return [model for model in _table_models(removal.spec)[::-1] if model not in kept]
 
 
 def relations_to(models_: Sequence[ModelClass]) -> Iterator[models.ForeignKey[Any, Any]]:
@@ -541,7 +542,7 @@ def _insert(writes: Sequence[Write], using: str) -> None:
     for spec in sorted(grouped, key=lambda each: len(each.model._meta.get_parent_list())):
         of_spec = grouped[spec]
         assigned = [_assigned(spec, op.values) for op in of_spec]
-        for model in _table_models(spec):
+        for model in table_models(spec):
             missing = [
                 (op, row)
                 for op, row in zip(of_spec, assigned, strict=True)
@@ -604,23 +605,10 @@ def _inserted(
 
 
 def _remember(spec: ModelSpec, slot: Slot) -> None:
-    slot.rows.update(model._meta.label_lower for model in _table_models(spec))
+    slot.rows.update(model._meta.label_lower for model in table_models(spec))
 
 
 def _update(writes: Sequence[Write], using: str) -> None:
-    """Overwrite rows, also where they exchange unique values."""
-    if len(writes) > 1:
-        try:
-            with transaction.atomic(using=using):
-                _update_rows(writes, using)
-        except IntegrityError:
-            parking.park(writes, using)
-        else:
-            return
-    _update_rows(writes, using)
-
-
-def _update_rows(writes: Sequence[Write], using: str) -> None:
     """Overwrite rows table by table; skipped fields and those that the sender lacks keep their values.
 
     Of a created child of a parent that was here already, the parent's row.
@@ -634,7 +622,7 @@ def _update_rows(writes: Sequence[Write], using: str) -> None:
             )
             groups[used, operation.present if operation.created else None].append((operation.slot, assigned))
         for (used, labels), pairs in groups.items():
-            for model in _table_models(spec):
+            for model in table_models(spec):
                 columns = [column for column in used if column.model._meta.concrete_model is model]
                 if columns and (labels is None or model._meta.label_lower in labels):
                     rows = [

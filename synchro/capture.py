@@ -19,7 +19,7 @@ from django.db import connections, models, router, transaction
 from django.db.models import signals
 from django.db.models.signals import ModelSignal
 
-from synchro import changelog, deletions, links, muting, registry, serialize
+from synchro import cascades, changelog, deletions, links, muting, registry, serialize
 from synchro.models import Action
 from synchro.registry import ModelSpec, spec
 
@@ -97,6 +97,9 @@ def _receivers() -> Iterator[tuple[ModelSignal, ModelClass, _Receiver, str]]:
         if registry.nulled_by(model):
             yield signals.pre_delete, model, deletions.before_nulling, "synchro-null"
             yield signals.post_delete, model, deletions.after_nulling, "synchro-null"
+        if registry.carries_away(model):
+            yield signals.pre_delete, model, cascades.before, "synchro-cascade"
+            yield signals.post_delete, model, cascades.after, "synchro-cascade"
         if registry.linked_by(model):
             yield signals.pre_delete, model, links.target_dies, "synchro-links"
     for through in [*registry.tracked_links(), *registry.intermediaries()]:

@@ -135,19 +135,6 @@ def _model_messages() -> Iterator[CheckMessage]:
     yield from keychecks.messages()
     yield from _unmanaged()
     yield from _versions()
-    database_cascades = tuple(
-        getattr(models, name) for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT") if hasattr(models, name)
-    )
-    for model in registry.tracked():
-        for field in model._meta.local_concrete_fields:
-            noted = conf.triggers()
-            if not noted and isinstance(field, models.ForeignKey) and field.remote_field.on_delete in database_cascades:
-                yield Warning(
-                    f"{model._meta.label}.{field.name} leaves deletions to the database, which tells nobody.",
-                    hint=f"Only SYNCHRO_TRIGGERS or a scan log the rows of {model._meta.label} that it changes.",
-                    obj=model,
-                    id="synchro.W003",
-                )
 
 
 def _of_model(model: type[models.Model]) -> Iterator[CheckMessage]:

@@ -11,30 +11,37 @@ import datetime as dt
 import secrets
 import uuid
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from django.db import models
 
 from synchro import pks, tables
-from synchro.plan import Write
+from synchro.plan import Remove, Write, table_models
 from synchro.registry import AnyField, ModelClass
 
 _FIRST, _LETTERS = 0x4E00, 20_000  # one character of many, wherever text is short
 
 
-def park(writes: Iterable[Write], using: str) -> int:
-    """Give the rows that *writes* change values of their own in the unique columns; how many rows that were."""
-    by_model: dict[ModelClass, dict[str, Write]] = defaultdict(dict)
+def park(writes: Iterable[Write], using: str, removes: Iterable[Remove] = ()) -> int:
+    """Give the rows that *writes* change values of their own in the unique columns; how many rows that were.
+
+    So also those that *removes* delete: something else may have to let go of them before they can go.
+    """
+    # By model and text of the primary key: the names of the fields that get other values afterwards, None for all.
+    by_model: dict[ModelClass, dict[str, Collection[str] | None]] = defaultdict(dict)
     for write in writes:
         if write.slot.text is not None:
-            for model in (write.spec.model, *write.spec.model._meta.get_parent_list()):
-                by_model[model][write.slot.text] = write
+            for model in table_models(write.spec):
+                by_model[model][write.slot.text] = write.values
+    for removal in removes:
+        if removal.slot.text is not None:
+            for model in removal.tables:
+                by_model[model].setdefault(removal.slot.text, None)
     parked = 0
     for model, of_model in by_model.items():
-        columns = _columns(model)
-        for column in columns:
-            texts = [text for text, write in of_model.items() if column.name in write.values]
+        for column in _columns(model):
+            texts = [text for text, given in of_model.items() if given is None or column.name in given]
             parked += _park_column(model, column, texts, using)
     return parked
 

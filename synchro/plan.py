@@ -122,6 +122,12 @@ class Remove:
     change: Incoming | None
     kept: ModelSpec | None = None
 
+    @property
+    def tables(self) -> list[type[models.Model]]:
+        """The models from whose tables rows go, the most derived first."""
+        kept = set() if self.kept is None else set(table_models(self.kept))
+        return [model for model in table_models(self.spec)[::-1] if model not in kept]
+
 
 @dataclass(slots=True)
 class Link:
@@ -216,3 +222,9 @@ class Plan:
     deferred: list[tuple[Slot, ModelSpec, Incoming]] = field(default_factory=list)
     nulled: list[tuple[ModelSpec, str]] = field(default_factory=list)
     details: list[tuple[str, str, str]] = field(default_factory=list)
+
+
+def table_models(spec: ModelSpec) -> list[type[models.Model]]:
+    """The models whose tables hold an object of *spec*, the topmost parent first."""
+    parents = list(spec.model._meta.get_parent_list())
+    return [*sorted(parents, key=lambda model: len(model._meta.get_parent_list())), spec.model]

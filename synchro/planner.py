@@ -95,14 +95,15 @@ class Planner:
         self._last = LastStates(self._own, self._using)
 
     @staticmethod
-    def nothing(change: Incoming, reason: str) -> Plan:
-        """The plan that holds *change* and does nothing else."""
+    def nothing(changes: Sequence[Incoming], reasons: Sequence[str]) -> Plan:
+        """The plan that holds *changes*, each for its reason, and does nothing else."""
         plan = Plan()
-        if isinstance(change.record, Change):
-            plan.held[0] = reason
-            plan.details.append(("held", change.arrived.model, change.arrived.id))
-        else:
-            plan.held_objects[0] = reason
+        for number, (change, reason) in enumerate(zip(changes, reasons, strict=True)):
+            if isinstance(change.record, Change):
+                plan.held[number] = reason
+                plan.details.append(("held", change.arrived.model, change.arrived.id))
+            else:
+                plan.held_objects[number] = reason
         return plan
 
     def hold_as_told(self, changes: Sequence[Incoming]) -> list[bool]:

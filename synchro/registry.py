@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 ModelClass = type[models.Model]
 AnyField: TypeAlias = "models.Field[Any, Any]"
 
+# What of the deletions of what a foreign key points to is left to the database, since Django 6.1.
+DATABASE_CASCADE = getattr(models, "DB_CASCADE", None)
+DATABASE_CASCADES = tuple(
+    getattr(models, name) for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT") if hasattr(models, name)
+)
+
 
 _ACCOUNT_FIELDS = frozenset({"password", "last_login", "is_superuser", "is_staff"})
 
@@ -328,7 +334,7 @@ def intermediaries() -> Mapping[ModelClass, models.ManyToManyField[Any, Any]]:
 
 @lru_cache(maxsize=1)
 def _nulled() -> Mapping[ModelClass, list[tuple[ModelClass, models.ForeignKey[Any, Any]]]]:
-    silent = (models.CASCADE, models.PROTECT, models.RESTRICT, models.DO_NOTHING)
+    silent = (models.CASCADE, models.PROTECT, models.RESTRICT, models.DO_NOTHING, DATABASE_CASCADE)
     found: dict[ModelClass, list[tuple[ModelClass, models.ForeignKey[Any, Any]]]] = {}
     for model in sorted(tracked(), key=lambda each: each._meta.label_lower):
         for field in model._meta.concrete_fields:
@@ -369,6 +375,20 @@ def database_targets(kinds: Sequence[Any]) -> list[ModelClass]:
     return sorted(found, key=lambda model: model._meta.label_lower)
 
 
+@cache
+def carries_away(target: ModelClass) -> bool:
+    """Whether a deletion in *target* takes tracked rows along in the database, or rows that these point to."""
+    seen, waiting = {_concrete(target)}, [_concrete(target)]
+    while waiting:
+        for column in pointing_to(waiting.pop(), (DATABASE_CASCADE,)):
+            if is_tracked(column.model):
+                return True
+            if column.model not in seen:
+                seen.add(column.model)
+                waiting.append(column.model)
+    return False
+
+
 def by_label(label: str) -> ModelClass | None:
     """The installed model that *label* names, or None."""
     try:
@@ -389,6 +409,7 @@ def clear_caches() -> None:
         descendants,
         tracked_links,
         intermediaries,
+        carries_away,
         _nulled,
         _linked,
     ):

@@ -19,6 +19,7 @@ from changelog_format.dates import format_date, parse_date
 from synchro import (
     apply,
     changelog,
+    claims,
     conf,
     moments,
     nodes,
@@ -36,7 +37,7 @@ from synchro.errors import ClockError, ConflictError, DanglingError, ForkError, 
 from synchro.filing import IncomingFiles, awaited, contents_of
 from synchro.merging import Outcome
 from synchro.models import Bundle, Held, Node, options
-from synchro.plan import ConflictFoundError, HoldError, Incoming, Plan
+from synchro.plan import ConflictFoundError, HoldError, Incoming, Link, Plan
 from synchro.planner import Planner
 from synchro.recording import Recorder, held_objects
 from synchro.registry import ModelSpec
@@ -46,6 +47,8 @@ from synchro.trust import Vouch
 from synchro.values import UndecodableValueError
 
 SHOWN = 20
+AT_ONE_GO = 20_000
+"""How many changes that wait for each other are tried together."""
 _COUNTED = (
     "added", "changed", "deleted", "m2m", "merged", "unchanged", "already_known", "stale", "conflicts", "objects",
 )  # fmt: skip
@@ -172,6 +175,7 @@ class Taking:
         self._still_held: Sequence[Incoming] = ()
         self.files = IncomingFiles(using, reading=dry_run)
         self._known: list[Incoming] = []
+        self._plan: Plan | None = None
 
     @property
     def _header(self) -> Header:
@@ -426,14 +430,46 @@ class Taking:
             raise  # the database itself: nothing that holding a record would help
         except (DatabaseError, HoldError, UndecodableValueError) as error:
             planner.forget()
+            waiting = self._waiting(batch, error)
             if len(batch) > 1:
-                middle = len(batch) // 2
-                self._take_batch(batch[:middle], planner, recorder, promise=promise, last=last, revive=revive)
-                self._take_batch(batch[middle:], planner, recorder, promise=promise, last=last, revive=revive)
+                parts = [[change for change in batch if id(change) not in waiting]]
+                if not waiting:
+                    middle = len(batch) // 2
+                    parts = [list(batch[:middle]), list(batch[middle:])]
+                for part in parts:
+                    self._take_batch(part, planner, recorder, promise=promise, last=last, revive=revive)
+                self._hold([each for each in batch if id(each) in waiting], waiting, planner, recorder)
                 return
-            self._refused.add((batch[0].stamp.node, batch[0].origin_seq))
-            plan = planner.nothing(batch[0], _reason(error))
-            recorder.record(plan, batch)
+            self._hold(batch, waiting or {id(batch[0]): _reason(error)}, planner, recorder)
+            return
+        self._accept(plan, batch, planner)
+
+    def _waiting(self, batch: Sequence[Incoming], error: Exception) -> dict[int, str]:
+        """The ``id()`` of those of *batch* that want unique values of rows that stay as they are, and why.
+
+        Of an object that has to wait all changes do.
+        """
+        if not isinstance(error, IntegrityError) or self._plan is None:
+            return {}
+        found = claims.waiting(self._plan.operations, self._using)
+        changes = {id(each) for each in batch}
+        return {
+            id(operation.change): found[operation.slot]
+            for operation in self._plan.operations
+            if not isinstance(operation, Link) and operation.slot in found and id(operation.change) in changes
+        }
+
+    def _hold(
+        self, changes: Sequence[Incoming], reasons: Mapping[int, str], planner: Planner, recorder: Recorder
+    ) -> None:
+        if changes:
+            self._refused.update((each.stamp.node, each.origin_seq) for each in changes)
+            plan = planner.nothing(changes, [reasons[id(each)] for each in changes])
+            recorder.record(plan, changes)
+            self._accept(plan, changes, planner)
+
+    def _accept(self, plan: Plan, batch: Sequence[Incoming], planner: Planner) -> None:
+        """Count what *plan* did, and remember what it leaves open."""
         self._count(plan, batch)
         self.files.accept(plan.operations)
         for number in plan.held:
@@ -453,6 +489,7 @@ class Taking:
         last: bool,
         revive: bool,
     ) -> Plan:
+        self._plan = None
         plan = planner.plan(batch, promise=promise, last=last, revive=revive)
         folded: list[Outcome] = []
         while plan.folds:  # what is one object is made one first; then there may be nothing else to decide
@@ -462,6 +499,7 @@ class Taking:
             plan = planner.plan(batch, promise=promise, last=last, revive=revive)
             if not outcome.moved:
                 raise HoldError("its natural key is that of another object")
+        self._plan = plan
         recorder.describe_conflicts(plan)
         self.files.store(plan.operations)
         apply.apply_operations(plan.operations, self._using)
@@ -485,23 +523,31 @@ class Taking:
     def _retry_held(self, planner: Planner, recorder: Recorder) -> None:
         """What could not be applied, now or at an earlier import: what it waited for may have come."""
         self._still_held = ()
+        # Those that the database refuses may be in each other's way: once all of them are tried at one go.
+        tried_together = False
         while held := recorder.held_changes():
             self._still_held = held
             before = len(held), len(self._refused)
-            # Those that the database refuses by themselves would make the others fail with them.
-            alone = [change for change in held if (change.stamp.node, change.origin_seq) in self._refused]
-            together = [change for change in held if (change.stamp.node, change.origin_seq) not in self._refused]
+            at_one_go = bool(self._refused) and not tried_together
+            tried_together = at_one_go or tried_together
+            # By themselves, for they would make the others fail with them.
+            alone = [] if at_one_go else [each for each in held if (each.stamp.node, each.origin_seq) in self._refused]
+            others = set(map(id, alone))
+            together = [change for change in held if id(change) not in others]
             self._held.clear()
             self._held_anew = 0
             self._orphans.clear()
             recorder.retrying = True
             objects = recorder.held_objects()  # what held changes point to, and what they point to themselves
-            for part in [*serialize.chunks(objects), *serialize.chunks(together), *([change] for change in alone)]:
+            size = AT_ONE_GO if at_one_go else serialize.CHUNK
+            parts = [*serialize.chunks(objects), *serialize.chunks(together, size), *([change] for change in alone)]
+            for part in parts:
                 self._take_batch(part, planner, recorder, promise=True, last=True)
             recorder.retrying = False
             self._still_held = recorder.held_changes()
-            progress = (len(self._still_held), len(self._refused)) != before
-            if not progress and not self._revive_parents(planner, recorder):
+            if (len(self._still_held), len(self._refused)) != before:
+                tried_together = tried_together and len(self._still_held) == before[0]
+            elif not at_one_go and not self._revive_parents(planner, recorder):
                 return
 
     def _revive_parents(self, planner: Planner, recorder: Recorder) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, connections, models, transaction
+from django.db import DEFAULT_DB_ALIAS, connections, transaction
 
 from synchro import conf, registry, tables, touches
 from synchro.errors import TriggerError
@@ -249,14 +249,10 @@ def _unless_muted(when: str, body: str) -> str:
 # On MariaDB and MySQL what a foreign key's ON DELETE does fires no triggers: the row that is pointed to has to tell of
 # those that will go or change with it.
 
-_DATABASE_CASCADES = tuple(
-    getattr(models, name) for name in ("DB_CASCADE", "DB_SET_NULL", "DB_SET_DEFAULT") if hasattr(models, name)
-)
-
 
 def _cascades(using: str) -> Iterator[Trigger]:
     covered = touches.covered()
-    for target in registry.database_targets(_DATABASE_CASCADES):
+    for target in registry.database_targets(registry.DATABASE_CASCADES):
         sql = _Sql(target, (), using)
         notes = list(_carried_away(target, "OLD.{}", covered, using, (target,)))
         if notes:
@@ -271,7 +267,7 @@ def _carried_away(
     within: tuple[ModelClass, ...],
 ) -> Iterator[str]:
     """Statements that note what a deletion of rows of *target* does in the database; *row* gives a column of them."""
-    for column in registry.pointing_to(target, _DATABASE_CASCADES):
+    for column in registry.pointing_to(target, registry.DATABASE_CASCADES):
         source = column.model
         sql = _Sql(source, covered.get(source, []), using)
         pointed = row.format(tables.quoted(column.target_field, using))
@@ -280,6 +276,6 @@ def _carried_away(
         if source in covered:
             told = f"SELECT {sql.label}, {sql.key(sql.table)} {rows}" if not circular else f"VALUES ({sql.label}, NULL)"
             yield f"{sql.into} {told};"
-        if not circular and column.remote_field.on_delete is getattr(models, "DB_CASCADE", None):
+        if not circular and column.remote_field.on_delete is registry.DATABASE_CASCADE:
             deeper = f"SELECT {sql.table}.{{}} {rows.replace('{', '{{').replace('}', '}}')}"
             yield from _carried_away(source, deeper, covered, using, (*within, source))

@@ -27,7 +27,7 @@ LAYERS = tuple(
             "deciding ancestry reviving combining unlogged plan merging merging_rows merging_registers apply parking "
             "removing recording checkpoints numbering alike resolving portable restoring digests"
         ),
-        "capture deletions links changelog references versions pointing serialize nodes schemas relabelling",
+        "capture deletions cascades links changelog references versions pointing serialize nodes schemas relabelling",
         (
             "upcasting naturalkeys managers keyprobe registry generic ordering handlers values pgvalues storable pks "
             "tables around actors intervals muting logged models dbfields options conf moments pause progress stored "

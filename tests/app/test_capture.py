@@ -18,7 +18,6 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.contrib.auth.models import Group, User
 from django.core import serializers
-from django.core.checks import run_checks
 from django.core.management import call_command
 from django.db import DatabaseError, IntegrityError, connection, models, transaction
 from django.db.models import F, Value
@@ -65,6 +64,9 @@ from tests.project.shop.models import (
 )
 
 pytestmark = pytest.mark.django_db(databases=ALIASES)
+database_cascades = pytest.mark.skipif(
+    not hasattr(models, "DB_CASCADE"), reason="Django has database cascades since 6.1"
+)
 autocommit = pytest.mark.django_db(databases=ALIASES, transaction=True)
 MYSQL = connection.vendor == "mysql"
 no_nan = pytest.mark.skipif(MYSQL, reason="MySQL and MariaDB have no NaN and no infinity")
@@ -1097,12 +1099,55 @@ def test_c8_two_threads_one_of_them_paused():
 # --- c12, c13: what is not ours ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.skipif(not hasattr(models, "DB_CASCADE"), reason="Django has database cascades since 6.1")
-def test_c12_database_cascades_are_named_by_a_check(monkeypatch):
-    monkeypatch.setattr(Device._meta.get_field("owner").remote_field, "on_delete", models.DB_CASCADE)
-    found = [message for message in run_checks() if message.id == "synchro.W003"]
-    assert [message.obj for message in found] == [Device]
-    assert "Device.owner" in found[0].msg
+@database_cascades
+def test_c12_what_the_database_deletes_and_changes_by_itself_is_logged():
+    from tests.project.odd.models import Feather, Wing
+
+    with tracking("odd"):
+        labels = [Label.objects.create(name=name) for name in "ab"]
+        wings = [Wing.objects.create(label=label) for label in labels]
+        feathers = [Feather.objects.create(wing=wing, spare=wings[0]) for wing in wings]
+        with noted() as found:
+            Label.objects.filter(name="a").delete()
+        assert [each.short for each in found] == [
+            ("delete", "label", str(labels[0].pk)),
+            ("delete", "feather", str(feathers[0].pk)),
+            ("delete", "wing", str(wings[0].pk)),
+            ("change", "feather", str(feathers[1].pk)),
+        ]
+        assert found[1].state == {"wing": wings[0].pk, "spare": wings[0].pk}
+        assert_logged_is_row(Feather.objects.get())
+        with noted() as found, DisableSynchroLog():
+            Label.objects.all().delete()
+        assert found == []
+
+
+@database_cascades
+def test_c12_only_what_is_tracked_is_logged():
+    from tests.project.odd.models import Feather, Wing
+
+    with tracking(("odd", "Feather")):
+        wing = Wing.objects.create(label=Label.objects.create(name="a"))
+        Feather.objects.create(wing=wing)
+        with noted() as found:
+            Label.objects.all().delete()
+        assert [each.short[:2] for each in found] == [("delete", "feather")]
+
+
+@database_cascades
+def test_c12_they_cost_no_more_queries_for_more_rows():
+    from tests.project.odd.models import Feather, Wing
+
+    def cost(number):
+        label = Label.objects.create(name=str(number))
+        for _ in range(number):
+            Feather.objects.create(wing=Wing.objects.create(label=label))
+        with CaptureQueriesContext(connection) as captured:
+            label.delete()
+        return len(captured)
+
+    with tracking("odd"):
+        assert cost(2) == cost(20)
 
 
 def test_c13_models_that_are_not_tracked_have_no_receivers():
