@@ -2,7 +2,7 @@
 
 A map, in the order in which one change travels::
 
-    capture     notices what the ORM writes (with deletions and links) ─┐
+    capture     notices what the ORM writes (with deletions, cascades, links) ─┐
     changelog   one row a change, in the same transaction
     reconciling what was written past the ORM, rows and links against the log (digests: where its states are gone):
       scanning      whole tables (walking); bulk: what a logged queryset does
@@ -26,7 +26,8 @@ A map, in the order in which one change travels::
       deciding      who wins (ancestry: what was made on what; combining: both sides; unlogged: what was written past
                     the log is kept)
       merging       two rows that turn out to be one object (merging_rows, merging_registers)
-      apply         writes; decides nothing (parking: unique values exchanged; removing: what is deleted along)
+      apply         writes; decides nothing (removing: what is deleted along; parking: unique values
+                    exchanged; claims: who has to wait for one)
       numbering     keeps primary keys as they were at their birthplace, where that is wanted
       recording     records verbatim, references, versions, conflicts, what is held
 
