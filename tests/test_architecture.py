@@ -24,8 +24,8 @@ LAYERS = tuple(
         (
             "trust "
             "drift sending_files filing seal touches walking reconciling planner plan_links plan_merges plan_parents "
-            "deciding ancestry reviving combining unlogged plan merging merging_rows merging_registers apply claims parking "
-            "removing recording checkpoints numbering alike resolving portable restoring digests"
+            "deciding ancestry reviving combining unlogged plan merging merging_rows merging_registers apply claims "
+            "parking removing recording checkpoints numbering alike resolving portable restoring digests"
         ),
         "capture deletions cascades links changelog references versions pointing serialize nodes schemas relabelling",
         (
