@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .archive import SUFFIX, SUFFIXES
+from .errors import BundleError
 from .records import Change
 
 if TYPE_CHECKING:
@@ -84,23 +85,28 @@ def changes(
     """
     seen: set[tuple[str, int]] = set()
     for path in paths:
-        with opened(path) as reader:
-            header = reader.header
-            for record in reader:
-                if type(record) is not Change:
+        try:
+            for made in _changes_in(path, opened):
+                if (made.node, made.seq) in seen:
                     continue
-                if record.origin is None:
-                    mark = (header.node.id, record.seq)
-                else:
-                    mark = (record.origin.node, record.origin.seq)
-                if mark in seen:
+                seen.add((made.node, made.seq))
+                if models and made.change.model not in models:
                     continue
-                seen.add(mark)
-                if models and record.model not in models:
-                    continue
-                if until is not None and record.date[: len(until)] > until:
-                    continue
-                yield Made(node=mark[0], seq=mark[1], file=path, header=header, change=record, line=reader.raw_line)
+                if until is None or made.change.date[: len(until)] <= until:
+                    yield made
+        except BundleError as error:
+            error.add_note(path)  # among several files it must be known which
+            raise
+
+
+def _changes_in(path: str, opened: Opener) -> Iterator[Made]:
+    with opened(path) as reader:
+        header = reader.header
+        for record in reader:
+            if type(record) is Change:
+                origin = record.origin
+                node, seq = (header.node.id, record.seq) if origin is None else (origin.node, origin.seq)
+                yield Made(node=node, seq=seq, file=path, header=header, change=record, line=reader.raw_line)
 
 
 @dataclass(slots=True)

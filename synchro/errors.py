@@ -11,6 +11,7 @@ SynchroError
 ├── StorageError          a storage of Django's that cannot be used, or holds something else under a name
 ├── ScanError             what was to be scanned is not tracked
 ├── TriggerError          the touch triggers could not be installed
+├── TimelineError         the history of an object was asked for that is not known, or not named clearly
 ├── ResolveError          a conflict could not be decided as somebody asked
 ├── SynchronizeError      LOCAL could not be synchronized with REMOTE
 │   └── AmbiguousKeyError several objects have one natural key; also Django's MultipleObjectsReturned
@@ -72,6 +73,10 @@ class TriggerError(SynchroError):
 
 class ResolveError(SynchroError):
     """A conflict could not be decided as somebody asked. Nothing was changed."""
+
+
+class TimelineError(SynchroError):
+    """The history was asked for of an object that is not known, or that is not named clearly."""
 
 
 class UnloggableValueError(SynchroError, ValueError):

@@ -29,7 +29,7 @@ from tests.project.shop.models import Car, Country, Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
 on_sqlite = pytest.mark.skipif(connections["default"].vendor != "sqlite", reason="an SQLite file of its own")
-COMMANDS = ("conflicts", "export", "import", "prune", "request", "scan", "status", "triggers")
+COMMANDS = ("conflicts", "export", "import", "log", "prune", "request", "scan", "status", "triggers")
 
 
 def run(*args, **options):
@@ -284,7 +284,7 @@ def test_ctrl_c_is_an_exit_status_and_a_sentence(name, monkeypatch, capsys):
     def interrupt(*args, **options):
         raise KeyboardInterrupt
 
-    arguments = {"import": ["x"], "request": ["x"], "triggers": ["check"]}.get(name, [])
+    arguments = {"import": ["x"], "request": ["x"], "log": ["shop.tag", "x"], "triggers": ["check"]}.get(name, [])
     for where in ("synchro.changelog.available", f"{type(command).__module__}.Command.handle"):
         with monkeypatch.context() as patched:
             patched.setattr(where, interrupt)
