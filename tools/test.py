@@ -59,11 +59,13 @@ def options() -> tuple[argparse.Namespace, list[str]]:
     return parser.parse_known_args()
 
 
-def environment(chosen: argparse.Namespace) -> Path:
+def environment(chosen: argparse.Namespace, *, slow: bool) -> Path:
     """The interpreter of the virtualenv with the chosen Django."""
     python = "py{}.{}".format(*sys.version_info)
     folder = ROOT / ".venv-test" / (f"{python}-django{chosen.django}" if chosen.django else python)
-    requirements = [f"{ROOT}[{EXTRAS[chosen.database]}]"]
+    # With the slow tests also those of the README's examples with tools that are large.
+    extras = EXTRAS[chosen.database] + (",data" if slow else "")
+    requirements = [f"{ROOT}[{extras}]"]
     if chosen.django:
         requirements.append(f"Django=={chosen.django}.*")
     return ensure(folder, requirements)
@@ -104,7 +106,7 @@ def main() -> int:
     started = time.monotonic()
     environ = clean_environ(SYNCHRO_TEST_DB=chosen.database)
     try:
-        python = environment(chosen)
+        python = environment(chosen, slow="--slow" in pytest_arguments)
     except EnvironmentFailedError as error:
         print(f"tools/test.py: {error}", file=sys.stderr)
         return 1

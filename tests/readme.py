@@ -1,0 +1,40 @@
+"""The code blocks of the README, so that tests can run them."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+_BLOCK = re.compile(r"^( *)```(\w+)\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its language, text without indentation, and the headings that it stands below."""
+
+    language: str
+    text: str
+    line: int
+    chapter: str
+
+    @property
+    def commands(self):
+        """The commands of a console block: without prompts, comments and what they print."""
+        lines = self.text.splitlines()
+        prompted = [match[1] for line in lines if (match := re.match(r"\w*\$ (.*)", line))]
+        return prompted or [line for line in lines if line.strip()]
+
+
+def blocks():
+    found = []
+    for match in _BLOCK.finditer(README):
+        before = README[: match.start()]
+        text = re.sub(rf"^{match[1]}", "", match[3], flags=re.MULTILINE)
+        chapter = re.findall(r"^## (.*)$", before, re.MULTILINE)
+        found.append(Block(match[2], text, before.count("\n") + 1, chapter[-1] if chapter else ""))
+    return found
+
+
+def of_chapter(title, language=None):
+    return [block for block in blocks() if block.chapter == title and language in (None, block.language)]
