@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.apps import AppConfig
+from django.apps import AppConfig, apps
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
+
+NEEDED = ("django.contrib.contenttypes", "dbsettings")
 
 
 class SynchroConfig(AppConfig):
@@ -14,6 +17,14 @@ class SynchroConfig(AppConfig):
     name = "synchro"
     verbose_name = _("Synchro")
     default_auto_field = "django.db.models.BigAutoField"
+
+    def import_models(self) -> None:
+        """As Django's; says which app is missing before a model of it does, in many words."""
+        missing = [name for name in NEEDED if not apps.is_installed(name)]
+        if missing:
+            names = " and ".join(map(repr, missing))
+            raise ImproperlyConfigured(f"synchro needs {names} in INSTALLED_APPS; in which order does not matter.")
+        super().import_models()
 
     def ready(self) -> None:
         from dbsettings.signals import setting_changed as option_changed
@@ -29,6 +40,7 @@ class SynchroConfig(AppConfig):
             legacy,
             migrating,
             muting,
+            settingchecks,  # noqa: F401
             settings,
             synchronizing,
             tables,

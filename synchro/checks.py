@@ -6,7 +6,6 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's name
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
@@ -95,8 +94,6 @@ def _settings_messages() -> Iterator[CheckMessage]:
         )
     if not getattr(settings, "SYNCHRO_MODELS", None):
         yield Warning("SYNCHRO_MODELS is empty: nothing is tracked.", id="synchro.W002")
-    if not apps.is_installed("dbsettings"):
-        yield Error("synchro needs 'dbsettings' in INSTALLED_APPS.", id="synchro.E008")
     by_label: tuple[tuple[str, Callable[[], Mapping[str, object]]], ...] = (
         ("SYNCHRO_SKIP_FIELDS", conf.skip_fields),
         ("SYNCHRO_NATURAL_KEYS", conf.natural_keys),

@@ -16,7 +16,7 @@ LAYERS = tuple(
     for row in (
         (
             "management management.* admin admin.* middleware views urls status reset apps migrating checks keychecks "
-            "core utility settings requests triggers timeline"
+            "settingchecks core utility settings requests triggers timeline"
         ),
         "splitting pruning replaying",
         "conflicts exporting importing legacy synchronizing",

@@ -10,7 +10,7 @@ from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.db import models, transaction
 from django.db.models.signals import m2m_changed, post_save, pre_save
-from django.test import modify_settings, override_settings
+from django.test import override_settings
 
 from synchro import capture, checks, conf, registry
 from tests.app.logged import ALIASES, log
@@ -260,11 +260,6 @@ def test_remote():
         del settings.SYNCHRO_REMOTE
         with pytest.warns(RuntimeWarning, match="SYNCHRO_REMOTE is not set"):
             assert conf.remote() is None
-
-
-def test_e008_dbsettings_is_missing():
-    with modify_settings(INSTALLED_APPS={"remove": "tests.project.apps.DBSettingsConfig"}):
-        assert set(found()) == {"synchro.E008"}
 
 
 def test_e010_a_django_that_saves_in_another_way(monkeypatch):

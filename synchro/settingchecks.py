@@ -1,0 +1,121 @@
+"""System checks of the settings as a whole: names that nobody reads, values of another type, what does not go together.
+
+What is wrong with the values of a single setting its reader in :mod:`synchro.conf` says.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any
+
+from django.conf import settings
+from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's name
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from synchro import conf
+
+_NAME = re.compile(r"SYNCHRO_[A-Z_]+\Z")
+SWITCHES = ("SYNCHRO_TRIGGERS", "SYNCHRO_KEEP_PKS", "SYNCHRO_ALLOW_RESET", "SYNCHRO_DEBUG")
+ACTOR = "synchro.middleware.ActorMiddleware"
+_SESSION_USER = "django.contrib.auth.middleware.AuthenticationMiddleware"
+_AT_ONCE = ("IMMEDIATE", "EXCLUSIVE")
+
+
+def known_settings() -> frozenset[str]:
+    """The names of all settings that there are: those that some reader in ``synchro.conf`` asks for."""
+    readers = (each for each in vars(conf).values() if isinstance(each, FunctionType))
+    constants = (constant for reader in readers for constant in reader.__code__.co_consts)
+    return frozenset(name for name in constants if isinstance(name, str) and _NAME.match(name))
+
+
+@register(Tags.models)
+def check_settings(**_kwargs: Any) -> list[CheckMessage]:
+    """What is wrong with the settings whatever they are used for."""
+    return [*_unknown(), *_switches(), *_remote(), *_handlers(), *_middleware()]
+
+
+@register(Tags.compatibility, deploy=True)
+def check_deployment(**_kwargs: Any) -> list[CheckMessage]:
+    """What a deployment may mean to be so, and mostly does not; told by ``check --deploy``."""
+    return [*_nobody(), *_locking()]
+
+
+def _unknown() -> Iterator[CheckMessage]:
+    known = known_settings()
+    for name in dir(settings):
+        if not name.startswith("SYNCHRO_") or name in known:
+            continue
+        near = difflib.get_close_matches(name, known, n=1)
+        yield Warning(
+            f"There is no setting {name}.",
+            hint=f"Did you mean {near[0]}?" if near else f"There are {', '.join(sorted(known))}.",
+            id="synchro.W050",
+        )
+
+
+def _switches() -> Iterator[CheckMessage]:
+    for name in SWITCHES:
+        value = getattr(settings, name, False)
+        if not isinstance(value, bool):
+            yield Error(
+                f"{name} is {value!r}: write True or False.",
+                hint="A text from an environment variable is true whatever it says, 'False' too.",
+                id="synchro.E050",
+            )
+
+
+def _remote() -> Iterator[CheckMessage]:
+    value = getattr(settings, "SYNCHRO_REMOTE", None)
+    if value is not None and not isinstance(value, str):
+        yield Error(
+            f"SYNCHRO_REMOTE is {value!r}: write the alias of a database in DATABASES, or None.", id="synchro.E051"
+        )
+
+
+def _handlers() -> Iterator[CheckMessage]:
+    try:
+        modes = conf.apply_modes()
+    except ImproperlyConfigured:
+        return  # another check says so
+    if conf.triggers() is True and "save" in modes.values():
+        yield Warning(
+            "SYNCHRO_APPLY is 'save' and SYNCHRO_TRIGGERS is True: what signal handlers do is logged and travels, and "
+            "where it arrives they do it once more.",
+            hint="Leave SYNCHRO_APPLY out (it is 'raw' with triggers), or be sure of these handlers.",
+            id="synchro.W051",
+        )
+
+
+def _middleware() -> Iterator[CheckMessage]:
+    middleware = list(getattr(settings, "MIDDLEWARE", ()))
+    if middleware.count(ACTOR) > 1:
+        yield Warning(f"{ACTOR} is in MIDDLEWARE more than once.", id="synchro.W052")
+    near = difflib.get_close_matches(ACTOR, [each for each in middleware if each != ACTOR], n=1, cutoff=0.9)
+    if near:
+        yield Error(f"MIDDLEWARE has {near[0]!r}.", hint=f"Did you mean {ACTOR!r}?", id="synchro.E052")
+
+
+def _nobody() -> Iterator[CheckMessage]:
+    middleware = list(getattr(settings, "MIDDLEWARE", ()))
+    if _SESSION_USER in middleware and ACTOR not in middleware:
+        yield Warning(
+            "Who makes a change in a request is not logged.",
+            hint=f"Add {ACTOR!r} to MIDDLEWARE, or silence this where nobody is to be named.",
+            id="synchro.W053",
+        )
+
+
+def _locking() -> Iterator[CheckMessage]:
+    for connection in connections.all():
+        mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode")
+        if connection.vendor == "sqlite" and str(mode).upper() not in _AT_ONCE:
+            yield Warning(
+                f"The database {connection.alias!r} is an SQLite file whose transactions do not lock it from the "
+                "start: of two processes that write at once, one fails.",
+                hint='Set OPTIONS = {"transaction_mode": "IMMEDIATE"}.',
+                id="synchro.W054",
+            )

@@ -1,0 +1,101 @@
+"""System checks of settings that nobody reads, are of another type, or do not go together."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from django.core.checks import run_checks
+from django.test import override_settings
+
+from synchro.apps import NEEDED
+from synchro.settingchecks import ACTOR, SWITCHES, known_settings
+from tests.readme import ROOT
+
+SESSION_USER = "django.contrib.auth.middleware.AuthenticationMiddleware"
+
+
+def found(*, deploy=False):
+    messages = run_checks(include_deployment_checks=deploy)
+    return {message.id: message for message in messages if message.id.startswith("synchro.")}
+
+
+def test_a_setting_that_there_is_not_is_named_with_what_is_near():
+    with override_settings(SYNCHRO_MODEL=["shop"]):
+        message = found()["synchro.W050"]
+    assert message.msg == "There is no setting SYNCHRO_MODEL."
+    assert message.hint == "Did you mean SYNCHRO_MODELS?"
+    with override_settings(SYNCHRO_QQQQ=1):
+        assert "SYNCHRO_NODE" in found()["synchro.W050"].hint
+    with override_settings(SYNCHRO_SKIP=["x"]):
+        assert "synchro.W050" in found()
+    assert "synchro.W050" not in found()
+
+
+def test_all_settings_are_known():
+    assert {"SYNCHRO_NODE", "SYNCHRO_MODELS", "SYNCHRO_REMOTE", *SWITCHES} <= known_settings()
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("value", ["False", 0, None])
+def test_a_switch_is_true_or_false(name, value):
+    with override_settings(**{name: value}):
+        assert found()["synchro.E050"].msg == f"{name} is {value!r}: write True or False."
+
+
+def test_the_type_of_remote():
+    with override_settings(SYNCHRO_REMOTE=3):
+        assert "write the alias of a database" in found()["synchro.E051"].msg
+
+
+@pytest.mark.parametrize("apply", ["save", {"shop.tag": "save"}])
+def test_handlers_that_would_do_it_twice(apply):
+    with override_settings(SYNCHRO_TRIGGERS=True, SYNCHRO_APPLY=apply):
+        assert "synchro.W051" in found()
+    with override_settings(SYNCHRO_APPLY=apply):
+        assert "synchro.W051" not in found()
+    with override_settings(SYNCHRO_TRIGGERS=True, SYNCHRO_APPLY="nonsense"):
+        assert {"synchro.E006"} == {ident for ident in found() if ident in ("synchro.E006", "synchro.W051")}
+
+
+def test_the_middleware():
+    with override_settings(MIDDLEWARE=[SESSION_USER]):
+        assert "synchro.W053" in found(deploy=True)
+        assert "synchro.W053" not in found()
+    with override_settings(MIDDLEWARE=[SESSION_USER, ACTOR]):
+        assert not {"synchro.W052", "synchro.W053", "synchro.E052"} & found(deploy=True).keys()
+    with override_settings(MIDDLEWARE=[ACTOR, SESSION_USER, ACTOR]):
+        assert "synchro.W052" in found()
+    with override_settings(MIDDLEWARE=["synchro.middleware.ActorMiddelware"]):
+        assert found()["synchro.E052"].hint == f"Did you mean {ACTOR!r}?"
+
+
+def test_sqlite_that_does_not_lock(monkeypatch):
+    from django.db import connection
+
+    monkeypatch.setattr(connection, "vendor", "sqlite")
+    monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
+    assert "synchro.W054" in found(deploy=True)
+
+
+@pytest.mark.parametrize("missing", NEEDED)
+def test_a_missing_app_is_named(missing, tmp_path):
+    apps = [name for name in ("synchro", *NEEDED) if name != missing]
+    program = (
+        "from django.conf import settings; import django; "
+        f"settings.configure(INSTALLED_APPS={apps!r}, SYNCHRO_REMOTE=None); django.setup()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert f"ImproperlyConfigured: synchro needs '{missing}' in INSTALLED_APPS" in done.stderr
+
+
+def test_the_order_of_the_apps_does_not_matter():
+    program = (
+        "from django.conf import settings; import django; settings.configure(DEFAULT_AUTO_FIELD='django.db.models."
+        f"BigAutoField', INSTALLED_APPS={['synchro', *NEEDED]!r}, SYNCHRO_REMOTE=None); django.setup()"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "DJANGO_SETTINGS_MODULE"}
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, check=True)
