@@ -66,6 +66,8 @@ def touched_tables(operations: Iterable[Operation]) -> set[str]:
             found.add(registry.through(operation.field)._meta.db_table)
         else:
             found.update(model._meta.db_table for model in table_models(operation.spec))
+            pointing = (each for field in operation.spec.fields for each in tables.pointed_to_by(field))
+            found.update(column.model._meta.db_table for column in pointing if column.model._meta.managed)
         if isinstance(operation, Remove):
             removed.update(dict.fromkeys(operation.tables))
     found.update(column.model._meta.db_table for column in relations_to(list(removed)) if column.model._meta.managed)
@@ -219,7 +221,7 @@ def _save_alone(operation: Write, using: str) -> None:
             setattr(instance, column.attname, value)
             if isinstance(column, models.ForeignKey) and column.is_cached(instance):
                 column.delete_cached_value(instance)
-    with capture.written_verbatim(instance):
+    with capture.written_verbatim(instance), tables.unchecked(assigned, using):
         instance.save(using=using, force_insert=operation.created and not operation.present)
     order = next((column for column in assigned if column.name == "_order"), None)
     if order is not None and operation.created:

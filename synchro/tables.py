@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from typing import Any, TypeAlias, TypeVar, cast
 
 from django.db import connections, models
@@ -112,7 +114,8 @@ def insert_many(model: ModelClass, fields: Sequence[AnyField], rows: Iterable[Se
     names = ", ".join(quoted(field, using) for field in fields)
     marks = ", ".join(_placeholder(field, using) for field in fields)
     sql = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({marks})"  # noqa: S608  quoted names only
-    _run(sql, fields, rows, using)
+    with unchecked(fields, using):
+        _run(sql, fields, rows, using)
 
 
 def update_many(
@@ -124,7 +127,38 @@ def update_many(
     assignments = ", ".join(f"{quoted(field, using)} = {_placeholder(field, using)}" for field in fields)
     condition = " AND ".join(f"{quoted(field, using)} = %s" for field in keys)
     sql = f"UPDATE {quote(model._meta.db_table)} SET {assignments} WHERE {condition}"  # noqa: S608  quoted names only
-    _run(sql, [*fields, *keys], rows, using)
+    with unchecked(fields, using):
+        _run(sql, [*fields, *keys], rows, using)
+
+
+@contextmanager
+def unchecked(fields: Iterable[AnyField], using: str) -> Iterator[None]:
+    """What foreign keys point to by ``to_field`` may change before or after these do, on every database.
+
+    MariaDB would refuse that at once. Whoever does this looks at the foreign keys afterwards.
+    """
+    connection = connections[using]
+    if connection.features.can_defer_constraint_checks or not any(map(_points_by_value, fields)):
+        yield
+        return
+    with connection.constraint_checks_disabled():
+        yield
+
+
+@cache
+def _points_by_value(field: AnyField) -> bool:
+    """Whether *field* is one end of a foreign key with ``to_field``."""
+    return bool(pointed_to_by(field)) or (isinstance(field, models.ForeignKey) and not field.target_field.primary_key)
+
+
+@cache
+def pointed_to_by(field: AnyField) -> tuple[models.ForeignKey[Any, Any], ...]:
+    """The foreign keys that hold values of *field*, which is no primary key."""
+    if field.primary_key:
+        return ()
+    relations = field.model._meta.get_fields(include_hidden=True)
+    columns = [getattr(each, "field", None) for each in relations if each.auto_created and not each.concrete]
+    return tuple(each for each in columns if isinstance(each, models.ForeignKey) and each.target_field == field)
 
 
 def delete_many(model: ModelClass, keys: Sequence[AnyField], rows: Iterable[Sequence[Any]], using: str) -> None:
@@ -272,9 +306,10 @@ def insert_returning(
     for start in range(0, len(instances), 1000 if bulk else 1):
         part = instances[start : start + (1000 if bulk else 1)]
         try:
-            returned = queryset._insert(  # noqa: SLF001  bulk_create(), which calls it, names every column
-                part, fields=list(fields), returning_fields=[pk], raw=True, using=using
-            )
+            with unchecked(fields, using):
+                returned = queryset._insert(  # noqa: SLF001  bulk_create(), which calls it, names every column
+                    part, fields=list(fields), returning_fields=[pk], raw=True, using=using
+                )
         except _REFUSALS as error:
             raise UndecodableValueError(f"{model._meta.label_lower} cannot hold a value: {error}") from error
         found.extend(row[0] for row in returned)

@@ -7,7 +7,7 @@ from django.test import override_settings
 from synchro import DisableSynchroLog, retry_held, scan, serialize
 from tests.app.deploy import ALIASES, assert_same, at, carry, rolled_back
 from tests.app.logged import tracking
-from tests.project.shop.models import Country
+from tests.project.shop.models import Tag
 from tests.project.zoo.models import Creature, Dog, Keeper
 
 pytestmark = pytest.mark.django_db(databases=ALIASES)
@@ -82,10 +82,10 @@ def test_in_a_table_of_the_parent():
 
 @pytest.mark.parametrize("chunk", [4, 1000])
 def test_a_cycle_that_is_longer_than_a_chunk(monkeypatch, chunk):
-    rows = [Country.objects.create(code=f"{number:02}") for number in range(11)]
+    rows = [Tag.objects.create(name=f"{number:02}") for number in range(11)]
     arrives()
     with DisableSynchroLog():
-        renamed(rows, "code", [row.code for row in (*rows[1:], rows[0])])
+        renamed(rows, "name", [row.name for row in (*rows[1:], rows[0])])
     monkeypatch.setattr(serialize, "CHUNK", chunk)
     arrives()
 
@@ -93,11 +93,11 @@ def test_a_cycle_that_is_longer_than_a_chunk(monkeypatch, chunk):
 @pytest.mark.parametrize("chunk", [4, 1000])
 def test_rows_that_move_up_to_make_room(monkeypatch, chunk):
     """As the nodes of a tree do for one that is inserted before them."""
-    rows = [Country.objects.create(code=f"{number:02}") for number in range(11)]
+    rows = [Tag.objects.create(name=f"{number:02}") for number in range(11)]
     arrives()
     with DisableSynchroLog():
-        renamed(rows, "code", [f"{number + 1:02}" for number in range(11)])
-        Country.objects.create(code="00")
+        renamed(rows, "name", [f"{number + 1:02}" for number in range(11)])
+        Tag.objects.create(name="00")
     monkeypatch.setattr(serialize, "CHUNK", chunk)
     arrives()
 
