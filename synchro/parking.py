@@ -8,15 +8,18 @@ nobody has, and then those that they are to have.
 from __future__ import annotations
 
 import datetime as dt
+import ipaddress
 import secrets
 import uuid
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.db import models
 
-from synchro import pks, tables
+from synchro import naturalkeys, pks, tables
 from synchro.plan import Remove, Write, table_models
 from synchro.registry import AnyField, ModelClass
 
@@ -50,10 +53,11 @@ def _park_column(model: ModelClass, column: AnyField, texts: Sequence[str], usin
     if not texts:
         return 0
     rows = []
-    for number, text in enumerate(texts):
+    for value, text in zip(_values(column, len(texts)), texts, strict=True):
         pk = pks.from_text(model, text)
-        rows.append([_value(column, number), *(pk if isinstance(pk, tuple) else (pk,))])
-    tables.update_many(model, [column], model._meta.pk_fields, rows, using)
+        rows.append([value, *(pk if isinstance(pk, tuple) else (pk,))])
+    with tables.unchecked([column], using, anything=isinstance(column, models.ForeignKey)):
+        tables.update_many(model, [column], model._meta.pk_fields, rows, using)
     return len(rows)
 
 
@@ -75,22 +79,99 @@ def _columns(model: ModelClass) -> list[AnyField]:
 def _parkable(field: AnyField) -> bool:
     if getattr(field, "generated", False):
         return False
-    kinds = (models.CharField, models.TextField, models.IntegerField, models.UUIDField, models.DateField)
-    return field.null or isinstance(field, kinds)
+    return field.null or isinstance(naturalkeys.leaf(field), tuple(_MAKERS))
 
 
-def _value(field: AnyField, number: int) -> Any:
+def _values(field: AnyField, count: int) -> Iterable[Any]:
+    """*count* different values that nobody has in the column of *field*, at its far end.
+
+    A foreign key that cannot be NULL points nowhere for the moment: that is looked at when all is written.
+    """
     if field.null:
-        return None
-    if isinstance(field, models.UUIDField):
-        return uuid.uuid4()
-    if isinstance(field, models.DateTimeField):
-        moment = dt.datetime(9990, 1, 1, tzinfo=dt.UTC)
-        return moment - dt.timedelta(seconds=secrets.randbelow(10**9) + number)
-    if isinstance(field, models.DateField):
-        return dt.date(9990, 1, 1) - dt.timedelta(days=secrets.randbelow(10**5) + number)
-    if isinstance(field, models.IntegerField):
-        top = 32_767 if isinstance(field, (models.SmallIntegerField, models.PositiveSmallIntegerField)) else 2**31 - 1
-        return top - secrets.randbelow(top // 8) - number
+        return [None] * count
+    field = naturalkeys.leaf(field)
+    maker = next(make for kind, make in _MAKERS.items() if isinstance(field, kind))
+    return maker(field, count)
+
+
+def _texts(field: AnyField, count: int) -> Iterable[str]:
     length = min(field.max_length or 8, 8)
-    return "".join(chr(_FIRST + secrets.randbelow(_LETTERS)) for _ in range(length))
+    start = secrets.randbelow(_LETTERS**length)
+    for number in range(start, start + count):
+        letters = [chr(_FIRST + number // _LETTERS**place % _LETTERS) for place in range(length)]
+        yield "".join(letters)
+
+
+def _integers(field: AnyField, count: int) -> Iterable[int]:
+    top = 32_767 if isinstance(field, (models.SmallIntegerField, models.PositiveSmallIntegerField)) else 2**31 - 1
+    start = top - secrets.randbelow(top // 8)
+    return range(start, start - count, -1)
+
+
+def _decimals(field: Any, count: int) -> Iterable[Decimal]:
+    # As many as PostgreSQL takes where the field has no limits, and no more than SQLite keeps apart.
+    places = field.decimal_places if field.decimal_places is not None else 2
+    digits = min(field.max_digits or 15, 15)
+    top = 10**digits - 1
+    start = top - secrets.randbelow(top // 8 + 1)
+    return [Decimal(number).scaleb(-places) for number in range(start, start - count, -1)]
+
+
+def _floats(_field: AnyField, count: int) -> Iterable[float]:
+    start = 2**50 - secrets.randbelow(2**40)
+    return map(float, range(start, start - count, -1))
+
+
+def _moments(_field: AnyField, count: int) -> Iterable[dt.datetime]:
+    last = dt.datetime(9990, 1, 1, tzinfo=dt.UTC) - dt.timedelta(seconds=secrets.randbelow(10**9))
+    if not settings.USE_TZ:
+        last = last.replace(tzinfo=None)
+    return [last - dt.timedelta(seconds=number) for number in range(count)]
+
+
+def _days(_field: AnyField, count: int) -> Iterable[dt.date]:
+    last = dt.date(9990, 1, 1) - dt.timedelta(days=secrets.randbelow(10**5))
+    return [last - dt.timedelta(days=number) for number in range(count)]
+
+
+def _times(_field: AnyField, count: int) -> Iterable[dt.time]:
+    start = dt.datetime(2000, 1, 1) + dt.timedelta(microseconds=secrets.randbelow(86_400 * 10**6))  # noqa: DTZ001
+    return [(start + dt.timedelta(microseconds=number)).time() for number in range(count)]
+
+
+def _durations(_field: AnyField, count: int) -> Iterable[dt.timedelta]:
+    longest = dt.timedelta(days=30_000_000 - secrets.randbelow(10**6))
+    return [longest - dt.timedelta(seconds=number) for number in range(count)]
+
+
+def _uuids(_field: AnyField, count: int) -> Iterable[uuid.UUID]:
+    return (uuid.uuid4() for _ in range(count))
+
+
+def _blobs(_field: AnyField, count: int) -> Iterable[bytes]:
+    return (secrets.token_bytes(16) for _ in range(count))
+
+
+def _addresses(field: Any, count: int) -> Iterable[str]:
+    start = secrets.randbelow(2**27)
+    protocol = getattr(field, "protocol", "both").lower()
+    first = 240 << 24 if protocol == "ipv4" else 0xFD00 << 112
+    make: Any = ipaddress.IPv4Address if protocol == "ipv4" else ipaddress.IPv6Address
+    return (str(make(first + start + number)) for number in range(count))
+
+
+_MAKERS: dict[type[AnyField], Callable[[AnyField, int], Iterable[Any]]] = {
+    models.CharField: _texts,
+    models.TextField: _texts,
+    models.FileField: _texts,
+    models.IntegerField: _integers,
+    models.DecimalField: _decimals,
+    models.FloatField: _floats,
+    models.DateTimeField: _moments,
+    models.DateField: _days,
+    models.TimeField: _times,
+    models.DurationField: _durations,
+    models.UUIDField: _uuids,
+    models.BinaryField: _blobs,
+    models.GenericIPAddressField: _addresses,
+}

@@ -132,13 +132,14 @@ def update_many(
 
 
 @contextmanager
-def unchecked(fields: Iterable[AnyField], using: str) -> Iterator[None]:
+def unchecked(fields: Iterable[AnyField], using: str, *, anything: bool = False) -> Iterator[None]:
     """What foreign keys point to by ``to_field`` may change before or after these do, on every database.
 
-    MariaDB would refuse that at once. Whoever does this looks at the foreign keys afterwards.
+    MariaDB would refuse that at once. Whoever does this looks at the foreign keys afterwards. *anything*: whatever
+    *fields* are.
     """
     connection = connections[using]
-    if connection.features.can_defer_constraint_checks or not any(map(_points_by_value, fields)):
+    if connection.features.can_defer_constraint_checks or not (anything or any(map(_points_by_value, fields))):
         yield
         return
     with connection.constraint_checks_disabled():

@@ -1,5 +1,9 @@
 """Unique values that rows give to each other, take from rows that go, or leave to new ones (cases I6 and A1)."""
 
+import datetime as dt
+import uuid
+from decimal import Decimal
+
 import pytest
 from django.db.models import QuerySet
 from django.test import override_settings
@@ -8,7 +12,7 @@ from synchro import DisableSynchroLog, retry_held, scan, serialize
 from tests.app.deploy import ALIASES, assert_same, at, carry, rolled_back
 from tests.app.logged import tracking
 from tests.project.shop.models import Tag
-from tests.project.zoo.models import Creature, Dog, Keeper
+from tests.project.zoo.models import Creature, Dog, Keeper, Peg
 
 pytestmark = pytest.mark.django_db(databases=ALIASES)
 
@@ -126,3 +130,42 @@ def test_one_that_really_clashes_does_not_keep_the_others(monkeypatch, chunk):
         QuerySet(Dog, using="hq").filter(name="10").update(chip="10")
     retry_held(using="hq")
     assert_same("default", "hq")
+
+
+UNIQUE = [field.name for field in Peg._meta.concrete_fields if field.unique and not field.primary_key]
+
+
+def peg(number):
+    return Peg(
+        keeper=Keeper.objects.create(badge=f"peg {number}"),
+        small=number,
+        money=Decimal(number) / 4,
+        real=number / 8,
+        moment=dt.datetime(2024, 1, 1, hour=number, tzinfo=dt.UTC),
+        day=dt.date(2024, 1, 1 + number),
+        hour=dt.time(number, 30),
+        length=dt.timedelta(seconds=number),
+        uid=uuid.UUID(int=number),
+        ip=f"10.0.0.{number}",
+        ipv4=f"10.0.0.{number}",
+        letter="abcdefgh"[number],
+        file=f"files/{number}.txt",
+    )
+
+
+@pytest.mark.parametrize("name", UNIQUE)
+def test_values_of_every_type_go_round(name):
+    """Rows that send the value of one column round among them, in one statement, as far as anybody knows."""
+    pegs = [peg(number) for number in range(6)]
+    for each in pegs:
+        each.save()
+    arrives()
+    attname = Peg._meta.get_field(name).attname
+    given = [getattr(each, attname) for each in pegs]
+    with DisableSynchroLog():
+        Peg.objects.all().delete()
+        for each, value in zip(pegs, (*given[1:], given[0]), strict=True):
+            setattr(each, attname, value)
+            each.save(force_insert=True)
+    arrives()
+    assert [getattr(each, attname) for each in at(Peg).order_by("pk")] != given

@@ -376,3 +376,24 @@ class Workflow(models.Model):
 class Step(models.Model):
     workflow = models.ForeignKey(Workflow, models.CASCADE)
     name = models.CharField(max_length=20)
+
+
+# --- values of which there is one each --------------------------------------------------------------------------------
+
+
+class Peg(models.Model):
+    """Something unique of every type that can be, none of which may be NULL."""
+
+    keeper = models.OneToOneField(Keeper, models.CASCADE)
+    small = models.SmallIntegerField(unique=True)
+    money = models.DecimalField(max_digits=6, decimal_places=2, unique=True)
+    real = models.FloatField(unique=True)
+    moment = models.DateTimeField(unique=True)
+    day = models.DateField(unique=True)
+    hour = models.TimeField(unique=True)
+    length = models.DurationField(unique=True)
+    uid = models.UUIDField(unique=True)
+    ip = models.GenericIPAddressField(unique=True)
+    ipv4 = models.GenericIPAddressField(unique=True, protocol="IPv4")
+    letter = models.CharField(max_length=1, unique=True)
+    file = models.FileField(max_length=50, unique=True)
