@@ -90,7 +90,7 @@ def _end(plan: Plan, outlook: Outlook, spec: ModelSpec, object_id: str, key: lis
     if slot is None:
         slot = outlook.by_key(spec, frozen(key), object_id)
         if slot is None:
-            raise HoldError(f"the link names {spec.label} {object_id}, which is not here")
+            raise HoldError(f"the link names {spec.label} {object_id}, {registry.absent(spec)}")
         attach(plan, outlook, slot, spec, object_id)
     return slot
 

@@ -357,7 +357,9 @@ class Planner:
 
     # --- an object's state --------------------------------------------------------------------------------------------
 
-    def _plan_object(self, plan: Plan, spec: ModelSpec, change: Incoming, number: int) -> None:
+    def _plan_object(  # noqa: PLR0911  (one for each way in which there is nothing to create)
+        self, plan: Plan, spec: ModelSpec, change: Incoming, number: int
+    ) -> None:
         """A row that another record points to: created where it was never seen, otherwise left alone."""
         record = change.record
         if spec.model not in self._needed:
@@ -381,6 +383,9 @@ class Planner:
         slot = self._alike.find(spec, record.id, given)
         if slot is not None:
             attach(plan, self.outlook, slot, spec, record.id)
+            return
+        if registry.gives_rights(spec.model) and not self._direct:
+            plan.held_objects[number] = f"{spec.label} {record.id} {registry.absent(spec)}"
             return
         taken = {column.name for column in registry.object_fields(spec)}
         slot = known or self.outlook.create(spec, record.id)
@@ -578,7 +583,7 @@ class Planner:
             self._keep_number(plan, slot, target, object_id)
             return slot
         if slot is None:
-            raise HoldError(f"{relation.name} points to {target.label} {object_id}, which is not here")
+            raise HoldError(f"{relation.name} points to {target.label} {object_id}, {registry.absent(target)}")
         if not slot.alive and slot not in (self._coming_back or ()):
             text = f"{relation.name} points to {target.label} {object_id}, which is deleted here"
             if relation.remote_field.on_delete not in NEEDING:

@@ -28,6 +28,8 @@ DATABASE_CASCADES = tuple(
 
 
 _ACCOUNT_FIELDS = frozenset({"password", "last_login", "is_superuser", "is_staff"})
+_ACCOUNT_LINKS = frozenset({"groups", "user_permissions"})
+_RIGHTS = frozenset({"auth.group", "auth.permission"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -101,7 +103,27 @@ def _skipped(model: ModelClass) -> frozenset[str]:
     for base in model.__mro__:
         own = vars(base).get("SYNCHRO_SKIP", ())
         names.update((own,) if isinstance(own, str) else own)
-    return frozenset(names)
+    return frozenset(names | _rights_not_asked_for(model))
+
+
+def _is_account(model: ModelClass) -> bool:
+    """Whether the rows of *model* are accounts of which only who they are is to travel: it is not tracked itself."""
+    return issubclass(model, AbstractBaseUser) and not is_tracked(model)
+
+
+def _rights_not_asked_for(model: ModelClass) -> set[str]:
+    """What *model* has from an account that is not tracked: its password and rights, which its child does not carry."""
+    accounts = {parent for parent in model._meta.get_parent_list() if _is_account(parent)}
+    names = {f.name for f in model._meta.concrete_fields if f.model in accounts and f.name in _ACCOUNT_FIELDS}
+    if _is_account(model):
+        accounts.add(model)
+    return names | {f.name for f in model._meta.many_to_many if f.model in accounts and f.name in _ACCOUNT_LINKS}
+
+
+def gives_rights(model: ModelClass) -> bool:
+    """Whether rights hang on rows of *model*, and it is not tracked: then it is for people here to make them."""
+    family = [model, *model._meta.get_parent_list()]
+    return not is_tracked(model) and any(each._meta.label_lower in _RIGHTS for each in family)
 
 
 def _travels(field: AnyField, skipped: frozenset[str]) -> bool:
@@ -150,20 +172,25 @@ def spec(model: ModelClass) -> ModelSpec:
     )
 
 
+def absent(model_spec: ModelSpec) -> str:
+    """What to say of a row that something points to and that is neither here nor can be made."""
+    more = f", and no bundle makes one, since rights hang on it and {model_spec.label} is not tracked"
+    return "which is not here" + (more if gives_rights(model_spec.model) else "")
+
+
 def object_fields(model_spec: ModelSpec) -> tuple[AnyField, ...]:
     """The fields that travel, and are taken, of a row that is not tracked but pointed to.
 
     Of an account only who it is: its password and what it may do are decided where it is used.
     """
-    if issubclass(model_spec.model, AbstractBaseUser) and not is_tracked(model_spec.model):
+    if _is_account(model_spec.model):
         return tuple(field for field in model_spec.fields if field.name not in _ACCOUNT_FIELDS)
     return model_spec.fields
 
 
 def stays_here(model_spec: ModelSpec) -> frozenset[str]:
     """The fields that an older state in the log may hold and that do not travel (any more)."""
-    account = issubclass(model_spec.model, AbstractBaseUser) and not is_tracked(model_spec.model)
-    return model_spec.skipped | _ACCOUNT_FIELDS if account else model_spec.skipped
+    return model_spec.skipped | _ACCOUNT_FIELDS if _is_account(model_spec.model) else model_spec.skipped
 
 
 # --- what is tracked --------------------------------------------------------------------------------------------------

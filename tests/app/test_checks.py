@@ -18,6 +18,7 @@ from tests.project.odd.models import Leaf, Middle, Ticket
 from tests.project.plain.models import Color
 from tests.project.shop.models import City, Country, Membership, Restaurant, Tag
 
+PLAIN = {"Clerk", "Color", "Room"}
 pytestmark = pytest.mark.django_db(databases=ALIASES)
 SHOP = {
     "Car", "City", "Club", "Country", "Device", "Membership", "Note", "Parcel", "Person", "Place", "Profile",
@@ -65,11 +66,11 @@ def nothing_remembered():
         ((("shop", "City"),), {"City"}),
         ((("shop", "city", "COUNTRY"),), {"City", "Country"}),
         ([["shop", "City"]], {"City"}),
-        ((("tests.project.shop", "City"), "plain"), {"City", "Color"}),
+        ((("tests.project.shop", "City"), "plain"), {"City", *PLAIN}),
         (("shop", ("shop", "City")), SHOP),
         ((("odd", "Worker"),), {"Person"}),
         (("django.contrib.auth",), {"User", "Group", "Permission"}),
-        (("synchro", "dbsettings", "plain"), {"Color"}),
+        (("synchro", "dbsettings", "plain"), PLAIN),
         ((), set()),
         (None, set()),
     ],
@@ -292,7 +293,7 @@ def test_w005_a_model_that_django_does_not_manage(monkeypatch):
     assert messages["synchro.W005"].obj is City
     assert "City" not in tracked()
     with override_settings(SYNCHRO_MODELS=("plain", ("shop", "City"))):
-        assert tracked() == {"City", "Color"}
+        assert tracked() == {"City", *PLAIN}
         assert found() == {}
 
 
