@@ -107,9 +107,13 @@ class Checkpoints:
             old = [change for change in changes if change.origin_seq in intervals]
             self._check_dates(origin, old)
             known.update(map(id, old))
+            dates: dict[int, int] = {}
             for change in changes:
                 if id(change) in known:
                     continue
+                date = dates.setdefault(change.origin_seq, change.stamp.date)
+                if date != change.stamp.date:
+                    raise self._fork(origin, change.origin_seq, format_date(change.stamp.date), date)
                 if origin in self._own:
                     # Seen before the import began, and mended; so the file changed since.
                     raise ForkError(

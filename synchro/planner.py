@@ -495,6 +495,10 @@ class Planner:
         wholly: bool = False,
     ) -> None:
         created = spec.label not in slot.rows
+        # Such a key is that of another row: the object's id does not tell it.
+        key = spec.model._meta.pk
+        if created and isinstance(key, models.ForeignKey) and key.name in spec.relations and key.name not in given:
+            raise HoldError(f"{spec.label} has no {key.name}, its primary key")
         if not slot.alive and slot.known:
             plan.revived.append((slot, slot.unborn))
         plan.operations.append(Write(slot, spec, given, created, change, frozenset(slot.rows), wholly))

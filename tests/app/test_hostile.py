@@ -5,12 +5,13 @@ from django.contrib.auth.models import User
 from django.db.models import signals
 from django.test import override_settings
 
-from synchro.errors import HeldError
+from synchro import serialize
+from synchro.errors import ForkError, HeldError
 from synchro.models import Version
 from synchro.signals import bundle_imported
-from tests.app.deploy import assert_same, brought, carry, forged, take, write
+from tests.app.deploy import assert_same, brought, carry, forged, take, unchanged, write
 from tests.project.plain.models import Color
-from tests.project.shop.models import Car, Device, Note, Parcel, Person, Place, Restaurant, Stamp, Tag
+from tests.project.shop.models import Car, Device, Note, Parcel, Person, Place, Profile, Restaurant, Stamp, Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
 HQ = "hq"
@@ -207,3 +208,38 @@ def test_a_receiver_that_fails_does_not_make_an_import_look_undone(caplog):
     finally:
         bundle_imported.disconnect(receiver)
     assert "receiver" in caplog.text
+
+
+# Found by tools/fuzz importer.
+
+
+def test_a_new_object_whose_primary_key_is_missing_is_held():
+    person = Person.objects.create(name="p")
+    Profile.objects.create(person=person, bio="b")
+    data, _ = write()
+
+    def edit(header, found):
+        record = next(record for record in found if record["model"] == "shop.profile")
+        del record["fields"]["person"]
+        record["id"] = f"{header['node']['id']}/77"
+        record["key"] = None
+
+    report = take(forged(data, edit))
+    assert report.held == 1
+    assert "person, its primary key" in report.held_changes[0].reason
+    assert not at(Profile).exists()
+
+
+@pytest.mark.parametrize("chunk", [500, 1])
+def test_one_position_with_two_dates_in_one_bundle_is_a_fork(chunk, monkeypatch):
+    monkeypatch.setattr(serialize, "CHUNK", chunk)
+    Tag.objects.using("ship").create(name="a")
+    Tag.objects.using("ship").create(name="b")
+    carry("ship", "default")
+    data, _ = write()
+
+    def edit(header, found):
+        found[1]["origin"] = found[0]["origin"]
+
+    with unchanged(HQ), pytest.raises(ForkError, match="two different changes claim one position"):
+        take(forged(data, edit))

@@ -45,7 +45,10 @@ def taken(data, using):
 
 
 def histories():
-    """Bundles of the office: its first days, its later ones, and what a third node wrote and the office passed on."""
+    """Bundles of the office: its first days, its later ones, what a third node wrote and the office passed on.
+
+    And one with contents of files, and one with decisions about conflicts.
+    """
     from tests.app.deploy import carry, rolled_back
 
     with rolled_back():
@@ -60,12 +63,53 @@ def histories():
         carry("ship", "default")
         _later("default")
         yield _written("default")[0]
+    with rolled_back():
+        _life("default", "f")
+        _files("default")
+        yield _written("default", with_files=True)[0]
+    with rolled_back():
+        _life("default", "c")
+        carry("default", "ship")
+        _edited("ship", "theirs")
+        _edited("default", "ours")
+        carry("ship", "default", on_conflict="local")
+        yield _written("default", since=0)[0]
 
 
 def _written(using, **options):
     from tests.app.deploy import write
 
     return write(using, **options)
+
+
+def memory():
+    """Files are kept in memory, and forgotten by whoever asks for this again."""
+    from django.core.files.storage import InMemoryStorage
+    from django.test.utils import override_settings
+
+    from tests.project.shop.models import Note
+
+    Note._meta.get_field("file").storage = InMemoryStorage()
+    return override_settings(STORAGES={"default": {"BACKEND": "django.core.files.storage.InMemoryStorage"}})
+
+
+def _files(using):
+    from django.core.files.base import ContentFile
+
+    from tests.project.shop.models import Note
+
+    for number, content in enumerate((b"", b"short", bytes(range(256)))):
+        note = Note(integer=number)
+        note.file.save(f"{number}.bin", ContentFile(content), save=False)
+        note.save(using=using)
+
+
+def _edited(using, name):
+    from tests.project.shop.models import Person
+
+    person = Person.objects.using(using).get(name="person")
+    person.name = name
+    person.save(using=using)
 
 
 def _life_at_hq():

@@ -8,6 +8,7 @@ can be imported by a third deployment. Runs on SQLite in memory, in the project 
 """
 
 import argparse
+import base64
 import copy
 import os
 import random
@@ -42,14 +43,32 @@ def setup():
 
 def seeds():
     """Bundles with every kind of record, as lists of lines: of an office that has worked for a while."""
-    from fixtures import histories
+    from fixtures import histories, memory
     from packing import unpacked
 
-    return [[orjson.loads(line) for line in unpacked(data)] for data in histories()]
+    with memory():
+        return [in_pieces([orjson.loads(line) for line in unpacked(data)]) for data in histories()]
+
+
+def in_pieces(lines):
+    """The bundle, the contents of its files in pieces of a hundred bytes."""
+    found = []
+    for line in lines:
+        if line["type"] == "file" and line["size"]:
+            data = base64.b64decode(line["data"])
+            found += [
+                {**line, "at": at, "data": base64.b64encode(data[at : at + 100]).decode()}
+                for at in range(0, len(data), 100)
+            ]
+        else:
+            found.append(line)
+    return found
 
 
 class Mutator:
     """Changes bundles at random, most of them so that they stay well-formed."""
+
+    header = None
 
     def __init__(self, rng, corpus):
         self.rng = rng
@@ -58,11 +77,88 @@ class Mutator:
     def mutated(self):
         lines = copy.deepcopy(self.rng.choice(self.corpus))
         header, *records, trailer = lines
+        self.header = header
         for _ in range(self.rng.choice((1, 1, 2, 3, 8))):
             if records:
                 self.rng.choice(self.STEPS)(self, records)
         self._number(header, records, trailer)
         return [header, *records, trailer]
+
+    def two(self, records):
+        """Two records about objects (or the same one twice)."""
+        about = [record for record in records if "id" in record] or [{"id": "office-00000000/1", "model": "shop.tag"}]
+        return self.rng.choice(about), self.rng.choice(about)
+
+    def content(self, records):
+        """Pieces of files, and what records say of them."""
+        pieces = [record for record in records if record["type"] == "file"]
+        named = [record for record in records if record.get("files")]
+        if pieces and self.rng.randrange(2):
+            piece = self.rng.choice(pieces)
+            name = self.rng.choice(("sha256", "size", "at", "data"))
+            piece[name] = self.rng.choice(
+                {
+                    "sha256": ("0" * 64, self.rng.choice(pieces)["sha256"]),
+                    "size": (0, 1, piece["size"] + 1, 2**62),
+                    "at": (0, 1, piece["at"] + 1),
+                    "data": ("", "AAH/", self.rng.choice(pieces)["data"]),
+                }[name]
+            )
+        elif named:
+            record = self.rng.choice(named)
+            field = self.rng.choice(list(record["files"]))
+            if self.rng.randrange(2):
+                record["fields"][field] = self.rng.choice(
+                    (
+                        "",
+                        "../../etc/passwd",
+                        "/etc/passwd",
+                        "notes/x.txt",
+                        "a\\b",
+                        "a" * 300,
+                        "synchro-held/x",
+                        ".",
+                        "ä/\U0001f600",
+                    )
+                )
+            else:
+                record["files"][field] = self.rng.choice(
+                    (
+                        {"sha256": "0" * 64, "size": 3},
+                        {"sha256": "0" * 64, "size": 2**62},
+                        *({"sha256": piece["sha256"], "size": piece["size"]} for piece in pieces),
+                    )
+                )
+
+    def version(self, records):
+        """Records of other versions of their models, also of those that the header does not know."""
+        record = self.rng.choice(records)
+        if "id" in record:
+            record["version"] = self.rng.choice((1, 2, 3, 2**63 - 1))
+            self.header["models"].get(record["model"], {}).setdefault("versions", {})[str(record["version"])] = {
+                name: value
+                for name, value in self.header["models"].get(record["model"], {}).items()
+                if name not in ("version", "versions")
+            }
+
+    def decision(self, records):
+        """Decisions, bases and merges: what conflicts are made of."""
+        record, other = self.two(records)
+        if record.get("type") != "change":
+            return
+        step = self.rng.choice(("resolution", "base", "node", "same"))
+        if step == "resolution":
+            record["resolution"] = True
+        elif step == "base":
+            record["base"] = self.rng.choice((None, "2020-01-01T00:00:00.000000Z", other.get("date")))
+            record.pop("base_node", None)
+        elif step == "node" and record["base"] is not None:
+            record["base_node"] = self.rng.choice(("hq-00000000", "ship-11111111"))
+        elif record["id"] != other["id"]:
+            for name in ("fields", "refs", "files", "field", "target"):
+                record.pop(name, None)
+            both = sorted([record["id"], other["id"]])
+            record.update(action="same", id=both[0], key=None, same=both)
 
     def drop(self, records):
         records.pop(self.rng.randrange(len(records)))
@@ -98,20 +194,20 @@ class Mutator:
                 fields[self.rng.choice(("unknown", "id", "password", "pk", "is_superuser"))] = self.rng.choice(ODD)
 
     def identity(self, records):
-        record, other = self.rng.choice(records), self.rng.choice(records)
+        record, other = self.two(records)
         record["id"] = other["id"] if self.rng.randrange(2) else f"{other['id'].partition('/')[0]}/{self.pk()}"
 
     def pk(self):
         return self.rng.choice(("1", "2", "0", "-1", "99999999999999999999", "x", "[1,2]", "a/b", "😀", "1.5", "null"))
 
     def reference(self, records):
-        record, other = self.rng.choice(records), self.rng.choice(records)
+        record, other = self.two(records)
         refs = record.get("refs")
         if refs:
             refs[self.rng.choice(list(refs))] = other["id"]
 
     def key(self, records):
-        record, other = self.rng.choice(records), self.rng.choice(records)
+        record, other = self.two(records)
         if "key" in record:
             choices = (None, [], copy.deepcopy(other.get("key")), [self.rng.choice(ODD)])
             record["key"] = self.rng.choice(choices)
@@ -127,7 +223,7 @@ class Mutator:
             record["action"] = self.rng.choice(("link", "unlink"))
 
     def model(self, records):
-        record, other = self.rng.choice(records), self.rng.choice(records)
+        record, other = self.two(records)
         record["model"] = self.rng.choice((other["model"], "auth.user", "contenttypes.contenttype", "synchro.node"))
 
     def date(self, records):
@@ -138,7 +234,7 @@ class Mutator:
 
     STEPS = (
         drop, double, swap, borrow, value, value, value, field, identity, identity, reference, reference, key, key,
-        action, model, date,
+        action, model, date, content, content, version, decision, decision,
     )  # fmt: skip
 
     @staticmethod
@@ -162,11 +258,11 @@ def tried(lines):
     Raises AssertionError, or whatever came that should not.
     """
     from django.db import DatabaseError, connections
-    from fixtures import ERRORS, everything, exported, scene, taken
+    from fixtures import ERRORS, everything, exported, memory, scene, taken
     from packing import packed
 
     data = packed([orjson.dumps(line) for line in lines])
-    with scene():
+    with memory(), scene():
         before = everything("hq")
         try:
             report = taken(data, "hq")
