@@ -248,7 +248,8 @@ def answer(
             f"{source} asks for the log of {request.of}, and this is {node.ident if node else 'a node without a log'}.",
             hint="Only the node that is asked can answer.",
         )
-    to = request.name or exporting.DEFAULT_DESTINATION
+    # By the id that the signature is about: what is encrypted and left out goes by the destination.
+    to = node_name(request.by) or request.name or exporting.DEFAULT_DESTINATION
     for each in request.missing:
         if each.since > node.seq or exporting.position(node, each.since, using).date != each.date:
             raise ForkError(

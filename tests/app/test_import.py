@@ -6,7 +6,7 @@ from unittest import mock
 
 import pytest
 from django.contrib.auth.models import User
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, connections, transaction
 from django.test import override_settings
 
 from changelog_format import BundleError
@@ -312,6 +312,23 @@ def test_f1_a_flipped_bit_is_refused():
     data[len(data) // 2] ^= 4
     with unchanged(), pytest.raises(BundleError):
         take(bytes(data))
+
+
+@pytest.mark.skipif(connections["hq"].vendor != "sqlite", reason="it ends before the database is asked: one will do")
+def test_f1_every_truncation_and_every_flipped_bit_is_refused_with_an_untouched_database():
+    Tag.objects.create(name="a")
+    data, _ = write()
+    take(data, "ship")  # in order
+    damaged = [data[:length] for length in range(len(data))]
+    for place, byte in enumerate(data):
+        damaged += [data[:place] + bytes([byte ^ 1 << bit]) + data[place + 1 :] for bit in range(8)]
+    damaged += [data + bytes([byte]) for byte in (0, 10, 0x28, 255)]
+    with unchanged():
+        for number, each in enumerate(damaged):
+            with pytest.raises(BundleError) as caught:
+                take(each)
+            assert caught.value.rule, number
+            assert len(str(caught.value)) < 500
 
 
 def test_f4_unknown_versions_and_features_are_refused_by_name_and_unknown_keys_ignored():

@@ -4,6 +4,7 @@ import hashlib
 import io
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import orjson
@@ -185,8 +186,6 @@ def test_a_relay_cannot_make_a_node_believe_that_it_was_restored(bundle):
 
 def forged_signed(data, ident, by):
     """The bundle, in which the last change is said to have been made by *ident*, at a position that it never had."""
-    from dataclasses import replace
-
     from changelog_format import BundleWriter, Origin
 
     with open_bundle(io.BytesIO(data)) as reader:
@@ -409,6 +408,18 @@ def test_requests_and_answers_are_signed_and_encrypted(asked, tmp_path):
         (report,) = answer(asked, tmp_path)
     with trusting(office=PUBLIC["office"]):
         assert brought(import_bundle(report.file, identity=[IDENTITY["hq"]], using=HQ)) == {"added": 1}
+
+
+def test_a_request_is_answered_to_who_signed_it_whatever_it_calls_itself(bundle, tmp_path):
+    take(bundle)
+    write(HQ)
+    with signing("hq"):
+        request = replace(everything_since("office", using=HQ), name="archive")
+        path = write_request(request, tmp_path)
+    Tag.objects.create(name="b")
+    with override_settings(SYNCHRO_TRUSTED_KEYS={"hq": PUBLIC["hq"]}, SYNCHRO_SIGNING_KEY=None):
+        (report,) = answer(path, tmp_path)
+    assert report.destination == "hq"
 
 
 def test_a_request_that_somebody_changed_is_not_answered(bundle, tmp_path):

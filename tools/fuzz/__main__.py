@@ -44,7 +44,8 @@ WORDS = (
     "object", "trailer", "action", "add", "delete", "link", "unlink", "same", "field", "target", "base",
     "base_node", "origin", "refs", "model", "resolution", "actor", "records", "sha256", "stored_sha256",
     "signature", "$int", "$float", "$bytes", "$duration", "$json", "$utf16", "$object", "$range", "lower",
-    "upper", "bounds", "NaN", "Infinity", "null", "true", "false",
+    "upper", "bounds", "file", "files", "size", "at", "data", "versions",
+    "algorithm", "ed25519", "value", "NaN", "Infinity", "null", "true", "false",
 )  # fmt: skip
 
 
