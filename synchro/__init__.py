@@ -26,13 +26,15 @@ A map, in the order in which one change travels::
       deciding      who wins (ancestry: what was made on what; combining: both sides; unlogged: what was written past
                     the log is kept)
       merging       two rows that turn out to be one object (merging_rows, merging_registers)
+      settling      primary keys inside texts and JSON, as they are here
       apply         writes; decides nothing (removing: what is deleted along; parking: unique values
                     exchanged; claims: who has to wait for one)
       numbering     keeps primary keys as they were at their birthplace, where that is wanted
       recording     records verbatim, references, versions, conflicts, what is held
 
 Below them: registry (what is tracked), ordering, serialize and values (what a state looks like; pgvalues for
-PostgreSQL's fields, storable for what a database cannot hold), naturalkeys, references, versions, pks, tables (bulk
+PostgreSQL's fields, storable for what a database cannot hold, embedded for keys inside values), naturalkeys,
+references, versions, pks, tables (bulk
 SQL), nodes, models, moments, conf. For schemas that differ: upcasting (what projects say of older versions of their
 models), schemas (what those looked like), relabelling (models that were renamed), drift (what a bundle's header tells).
 For the contents of files: sending_files and filing. Bundles in Django's storages: stored. What is wrong with settings
@@ -54,6 +56,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synchro.actors import acting
+    from synchro.embedded import embedded_keys
     from synchro.exporting import ExportReport, export_bundle
     from synchro.importing import ImportReport, import_bundle, import_bundles, retry_held
     from synchro.logged import LoggedManager, LoggedQuerySet
@@ -75,6 +78,7 @@ _WHERE = {
     "VersionedRecord": "synchro.upcasting",
     "acting": "synchro.actors",
     "call_synchronize": "synchro.synchronizing",
+    "embedded_keys": "synchro.embedded",
     "disable_synchro_log": "synchro.pause",
     "export_bundle": "synchro.exporting",
     "import_bundle": "synchro.importing",
@@ -99,6 +103,7 @@ __all__ = [
     "acting",
     "call_synchronize",
     "disable_synchro_log",
+    "embedded_keys",
     "export_bundle",
     "import_bundle",
     "import_bundles",

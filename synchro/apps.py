@@ -62,13 +62,16 @@ class SynchroConfig(AppConfig):
         capture.connect()
         # What each app says of older versions of its models.
         autodiscover_modules("upcasters")
+        # … and of where it has primary keys inside values.
+        autodiscover_modules("embedded_keys")
 
 
 def read_again() -> None:
     """The settings have changed (in tests): forget what was read from them, and capture what they say now."""
-    from synchro import capture, muting, registry, upcasting
+    from synchro import capture, embedded, muting, registry, upcasting
 
     registry.clear_caches()
+    embedded.clear_caches()
     upcasting.clear_caches()
     capture.connect()
     muting.follow_settings()

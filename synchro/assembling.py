@@ -19,7 +19,7 @@ from django.db import connections, models
 from changelog_format import Change, Header, ObjectRecord
 from changelog_format.dates import format_date
 from changelog_format.limits import INT64_MAX
-from synchro import naturalkeys, nodes, pks, references, registry, schemas, serialize, upcasting, values
+from synchro import embedded, naturalkeys, nodes, pks, references, registry, schemas, serialize, upcasting, values
 from synchro.models import Action, ChangeLog, HeldObject, MergedRow, Node, Reference
 from synchro.portable import LogRow, Translator
 from synchro.registry import ModelSpec
@@ -208,8 +208,8 @@ class Assembler:
         spec = shape.spec
         if spec is None or shape.past or shape.generics or info is None or info.version != version:
             return None
-        if shape.key is None and naturalkeys.has_natural_key(spec.model):
-            return None  # only the model's own code knows it
+        if embedded.functions_of(spec) or (shape.key is None and naturalkeys.has_natural_key(spec.model)):
+            return None  # only the project's own code knows what is said
         targets = [*(pointer.target for pointer in shape.relations.values()), *shape.links.values()]
         if not all(registry.is_tracked(target.model) for target in (spec, *targets)):
             return None  # such targets get records of their own

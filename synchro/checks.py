@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, models
 
-from synchro import conf, keychecks, naturalkeys, registry, tables, triggers, trust, upcasting
+from synchro import conf, embedded, keychecks, naturalkeys, registry, tables, triggers, trust, upcasting
 from synchro.errors import KeySettingError
 from synchro.models import LABEL_LENGTH, PK_LENGTH, Touch
 
@@ -131,6 +131,7 @@ def _model_messages() -> Iterator[CheckMessage]:
     yield from _natural_keys()
     yield from keychecks.messages()
     yield from _unmanaged()
+    yield from _embedded_keys()
     yield from _versions()
 
 
@@ -243,12 +244,19 @@ def _upcaster_problems() -> Iterator[str]:
                 yield f"{of.model} has no field {name!r}, which that of {label} from version {version} makes"
 
 
+def _embedded_keys() -> Iterator[CheckMessage]:
+    for label, name in embedded.registered():
+        model = registry.by_label(label)
+        if model is None or name not in {field.name for field in model._meta.concrete_fields}:
+            yield Error(f"embedded_keys() names {label}.{name}, which is no field.", id="synchro.E033")
+
+
 def _unmanaged() -> Iterator[CheckMessage]:
     for entry in conf.models():
         if not isinstance(entry, str):
             continue
         for model in registry.app_config(entry).get_models():
-            if not model._meta.managed:
+            if not model._meta.managed and not model._meta.proxy:
                 yield Warning(
                     f"{model._meta.label} is not managed by Django (a view, perhaps), so it is not tracked.",
                     hint="Name it in SYNCHRO_MODELS by itself if its table can be written.",

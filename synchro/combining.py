@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import orjson
 
 from changelog_format.dates import parse_date
-from synchro import pks, references, registry, serialize, values
+from synchro import embedded, pks, references, registry, serialize, settling, values
 from synchro.models import ChangeLog, Conflict
 from synchro.plan import Incoming
 from synchro.registry import ModelSpec
@@ -147,6 +147,8 @@ def logged_states(rows: Sequence[LoggedRow], own_ident: str, using: str) -> list
         for target, ids in pointed.items()
         for object_id, text in references.resolve(target, ids, own_ident, using).items()
     }
+    told = [(each[0], each[2]["fields"]) for each in read if each is not None and each[1]]
+    inside = settling.here(told, own_ident, using)
     found: list[State | None] = []
     for each in read:
         if each is None:
@@ -156,7 +158,7 @@ def logged_states(rows: Sequence[LoggedRow], own_ident: str, using: str) -> list
         if not imported:
             found.append(comparable(spec, data))
             continue
-        state = dict(data["fields"])
+        state = {**data["fields"], **embedded.rewritten(spec, data["fields"], inside)}
         for name, object_id in _pointed(spec, data):
             target = registry.spec(spec.relations[name].related_model)
             state[name] = texts.get((target, object_id), object_id)

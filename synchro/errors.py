@@ -15,6 +15,7 @@ SynchroError
 ├── ResolveError          a conflict could not be decided as somebody asked
 ├── SynchronizeError      LOCAL could not be synchronized with REMOTE
 │   └── AmbiguousKeyError several objects have one natural key; also Django's MultipleObjectsReturned
+├── EmbeddedKeyError      the project's own function that finds keys inside values fails
 ├── UnloggableValueError  an object holds a value that no record can carry; also a ValueError
 └── ImportRefusedError    a bundle was not taken; nothing was changed
     ├── GapError          a bundle in between is missing
@@ -81,6 +82,10 @@ class TimelineError(SynchroError):
 
 class UnloggableValueError(SynchroError, ValueError):
     """An object holds a value that no record can carry; the text says which. The object's save fails as a whole."""
+
+
+class EmbeddedKeyError(SynchroError):
+    """The function that a project registered for the keys inside a field's values fails; the text says which."""
 
 
 class SynchronizeError(SynchroError):

@@ -14,12 +14,13 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
 from changelog_format import Change, ObjectRecord
-from synchro import handlers, naturalkeys, pointing, references, registry, storable, values
+from synchro import embedded, handlers, naturalkeys, pointing, references, registry, settling, storable, values
 from synchro.alike import Alike, equal
 from synchro.ancestry import Ancestry
 from synchro.combining import Histories
 from synchro.conf import Policy
 from synchro.deciding import Decider, stamp
+from synchro.errors import EmbeddedKeyError
 from synchro.filing import IncomingFiles, file_columns
 from synchro.models import Action
 from synchro.plan import NO_RECORD, DeadTargetError, FoundConflict, HoldError, Incoming, Plan, Remove, VoidError, Write
@@ -93,6 +94,7 @@ class Planner:
         )
         self._alike = Alike(self.outlook)
         self._last = LastStates(self._own, self._using)
+        self._inside: dict[embedded.Key, Any] = {}
 
     @staticmethod
     def nothing(changes: Sequence[Incoming], reasons: Sequence[str]) -> Plan:
@@ -292,6 +294,8 @@ class Planner:
             )
         self.outlook.load(wanted, links, written, about)
         self._alike.load(records)
+        told = [(spec, record.fields) for spec, record in records if record.fields]
+        self._inside.update(settling.here(told, self._own, self._using))
         self._load_ancestry(changes)
         self._load_histories(changes)
 
@@ -536,7 +540,7 @@ class Planner:
         """The values that this deployment takes from *record*, foreign keys as slots. Raises ``HoldError``."""
         known = {f.name: f for f in spec.fields}
         given: dict[str, Any] = {}
-        for name, value in record.fields.items():
+        for name, value in self._with_own_keys(spec, record.fields).items():
             column = known.get(name)
             if column is None:
                 self._ignorable(spec, name)
@@ -551,6 +555,15 @@ class Planner:
                     self._files.check(column, value, record.files[name])
                 given[name] = value
         return given
+
+    def _with_own_keys(self, spec: ModelSpec, fields: Mapping[str, Any]) -> Mapping[str, Any]:
+        """*fields* with primary keys of this deployment inside the values, as far as they are known."""
+        if not embedded.functions_of(spec):
+            return fields
+        try:
+            return {**fields, **embedded.rewritten(spec, fields, self._inside)}
+        except EmbeddedKeyError as error:
+            raise HoldError(str(error)) from error
 
     @staticmethod
     def _ignorable(spec: ModelSpec, name: str) -> None:

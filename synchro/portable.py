@@ -20,6 +20,7 @@ from changelog_format import Change, ModelInfo, ObjectRecord, Origin, Target
 from changelog_format.dates import format_date
 from synchro import (
     changelog,
+    embedded,
     naturalkeys,
     pks,
     pointing,
@@ -326,9 +327,17 @@ class Translator:
         Foreign keys are natural keys among the fields, where the target has one.
         """
         refs: dict[str, str] = {}
-        if not shape.relations:
+        inside = shape.spec is not None and not shape.past and bool(embedded.functions_of(shape.spec))
+        if not shape.relations and not inside:
             return state, refs
         fields = dict(state)
+        if inside and shape.spec is not None:
+            known = {
+                key: names.ids[row]
+                for key in embedded.mentioned(shape.spec, state)
+                if (row := _embedded_row(key)) is not None and row in names.ids
+            }
+            fields.update(embedded.rewritten(shape.spec, state, known))
         for name in (*shape.relations, *shape.generics):
             target = targets.get(_place(shape, name, state))
             if state.get(name) is None or target is None:
@@ -349,6 +358,8 @@ class Translator:
         states = list(states)
         known = pointing.kinds((shape.spec for shape, _ in states if shape.spec is not None), self._using)
         for shape, state in states:
+            if shape.spec is not None and not shape.past:
+                found.update((key, _embedded_row(key)) for key in embedded.mentioned(shape.spec, state))
             for name in shape.generics:
                 pointed = None if shape.spec is None else pointing.target(shape.spec, name, state, known)
                 found[_place(shape, name, state)] = pointed and _Row(*pointed)
@@ -570,6 +581,14 @@ def _leaf_field(model: type[models.Model], path: str) -> registry.AnyField:
     for head in heads:
         model = cast("type[models.Model]", model._meta.get_field(head).related_model)
     return model._meta.pk if last == "pk" else tables.columns(model, last)[0]
+
+
+def _embedded_row(key: embedded.Key) -> _Row | None:
+    """The row that a key inside a value names, where it is a primary key."""
+    model = registry.by_label(key[0])
+    if model is None or references.pk_value(registry.spec(model), key[1]) is None:
+        return None
+    return _Row(registry.spec(model), pks.to_text(model, references.pk_value(registry.spec(model), key[1])))
 
 
 def _place(shape: Shape, name: str, state: serialize.State) -> tuple[Shape, str, Any]:

@@ -18,6 +18,7 @@ from django.utils.translation import gettext as _
 from changelog_format.dates import format_date
 from synchro import (
     changelog,
+    embedded,
     nodes,
     pks,
     pointing,
@@ -37,7 +38,7 @@ from synchro.errors import ClockError
 from synchro.models import Action, ChangeLog, Node, options
 from synchro.options import DEFAULT_TOLERANCE_SECONDS
 from synchro.registry import ModelSpec
-from synchro.schemas import Pointer, Shapes
+from synchro.schemas import Pointer, Shape, Shapes
 from synchro.versions import Current, Key, Stamp
 
 MICROSECONDS = 1_000_000
@@ -157,8 +158,9 @@ def _targets(rows: Iterable[_Row], using: str) -> Iterator[tuple[ModelSpec, Any]
                 yield source, references.pk_value(source, row.key.pk_text)
                 yield target, references.pk_value(target, row.key.link.partition(":")[2])
             continue
-        if shape.relations and row.payload:
+        if (shape.relations or embedded.functions_of(source)) and row.payload:
             state = orjson.loads(row.payload)
+            yield from _inside(shape, state)
             generics = (pointing.target(source, name, state, known) for name in shape.generics)
             yield from ((each[0], references.pk_value(*each)) for each in generics if each is not None)
             for name, pointer in shape.relations.items():
@@ -177,6 +179,15 @@ def _targets(rows: Iterable[_Row], using: str) -> Iterator[tuple[ModelSpec, Any]
         for part in serialize.chunks(list(wanted)):
             found = serialize.rows(target, using).filter(**{f"{column.attname}__in": part})
             yield from ((target, pk) for pk in found.values_list("pk", flat=True))
+
+
+def _inside(shape: Shape, state: serialize.State) -> Iterator[tuple[ModelSpec, Any]]:
+    """The rows that keys inside values of *state* name."""
+    if shape.spec is not None and not shape.past:
+        for label, text in embedded.mentioned(shape.spec, state):
+            model = registry.by_label(label)
+            if model is not None:
+                yield registry.spec(model), references.pk_value(registry.spec(model), text)
 
 
 def _unlogged(targets: Iterable[tuple[ModelSpec, Any]], using: str) -> dict[ModelSpec, list[Any]]:

@@ -28,6 +28,7 @@ from synchro import (
     restoring,
     schemas,
     serialize,
+    settling,
     upcasting,
 )
 from synchro.checkpoints import Checkpoints
@@ -207,6 +208,7 @@ class Taking:
             self._mend(planner, recorder)
         self._retry_held(planner, recorder)
         self._finish_deferred(recorder)
+        settling.settle(node.ident, self._using)
         self._check_constraints()
         self._settle_files()
         if self._strict and self._held_anew:
@@ -254,6 +256,7 @@ class Taking:
         recorder = Recorder(node, self._using)
         self._retry_held(self._planner(node, lock=lambda wanted: self._lock(node, wanted)), recorder)
         self._finish_deferred(recorder)
+        settling.settle(node.ident, self._using)
         self._check_constraints()
         self._settle_files()
         node.save(using=self._using, update_fields=["seq", "clock"])

@@ -14,7 +14,7 @@ from django.test import override_settings
 
 from synchro import capture, checks, conf, registry
 from tests.app.logged import ALIASES, log
-from tests.project.odd.models import Leaf, Middle, Ticket
+from tests.project.odd.models import Leaf, Middle, Ticket, Worker
 from tests.project.plain.models import Color
 from tests.project.shop.models import City, Country, Membership, Restaurant, Tag
 
@@ -295,6 +295,12 @@ def test_w005_a_model_that_django_does_not_manage(monkeypatch):
     with override_settings(SYNCHRO_MODELS=("plain", ("shop", "City"))):
         assert tracked() == {"City", *PLAIN}
         assert found() == {}
+
+
+def test_a_proxy_has_no_table_to_be_managed(monkeypatch):
+    monkeypatch.setattr(Worker._meta, "managed", False)
+    with override_settings(SYNCHRO_MODELS=("odd",)):
+        assert "synchro.W005" not in found()
 
 
 def test_the_checks_are_what_a_wrong_project_sees(tmp_path):
