@@ -68,6 +68,7 @@ def _settings_messages() -> Iterator[CheckMessage]:
         ("synchro.E006", conf.apply_modes),
         ("synchro.E022", conf.model_versions),
         ("synchro.E030", registry.accepted),
+        ("synchro.E053", registry.check_declared),
         ("synchro.E040", trust.signer),
         ("synchro.E041", trust.trusted),
         ("synchro.E042", _recipients),

@@ -99,11 +99,38 @@ def _identity(model: ModelClass) -> ModelClass:
 
 
 def _skipped(model: ModelClass) -> frozenset[str]:
-    names: set[str] = set(conf.skip_fields().get(model._meta.label_lower, ()))
+    names = {*conf.skip_fields().get(model._meta.label_lower, ()), *_declared_skip(model)}
+    return frozenset(names | _rights_not_asked_for(model))
+
+
+def _declared_skip(model: ModelClass) -> set[str]:
+    names: set[str] = set()
     for base in model.__mro__:
         own = vars(base).get("SYNCHRO_SKIP", ())
+        if not isinstance(own, (str, tuple, list, set, frozenset)) or not all(isinstance(name, str) for name in own):
+            message = f"{base.__name__}.SYNCHRO_SKIP is {own!r}: write the names of fields."
+            raise ImproperlyConfigured(message)
         names.update((own,) if isinstance(own, str) else own)
-    return frozenset(names | _rights_not_asked_for(model))
+    return names
+
+
+def _declared_version(model: ModelClass) -> int:
+    version: Any = getattr(model, "SYNCHRO_VERSION", 1)
+    if type(version) is not int or version < 1:
+        message = f"{model._meta.label}.SYNCHRO_VERSION is {version!r}: write a whole number from 1 up."
+        raise ImproperlyConfigured(message)
+    return version
+
+
+def check_declared() -> None:
+    """Raise ``ImproperlyConfigured`` where a tracked model declares ``SYNCHRO_SKIP`` or ``SYNCHRO_VERSION`` wrongly."""
+    try:
+        found = tracked()
+    except ImproperlyConfigured:
+        return  # what is tracked is another question
+    for model in found:
+        _declared_skip(model)
+        _declared_version(model)
 
 
 def _is_account(model: ModelClass) -> bool:
@@ -168,7 +195,7 @@ def spec(model: ModelClass) -> ModelSpec:
             if is_link_field(field) and field.name not in skipped and through(field)._meta.auto_created
         },
         skipped=skipped,
-        version=conf.model_versions().get(options.label_lower, int(getattr(model, "SYNCHRO_VERSION", 1))),
+        version=conf.model_versions().get(options.label_lower, _declared_version(model)),
     )
 
 

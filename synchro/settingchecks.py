@@ -16,12 +16,13 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
-from synchro import conf
+from synchro import conf, registry
 
 _NAME = re.compile(r"SYNCHRO_[A-Z_]+\Z")
 SWITCHES = ("SYNCHRO_TRIGGERS", "SYNCHRO_KEEP_PKS", "SYNCHRO_ALLOW_RESET", "SYNCHRO_DEBUG")
 ACTOR = "synchro.middleware.ActorMiddleware"
 _SESSION_USER = "django.contrib.auth.middleware.AuthenticationMiddleware"
+_OF_ONE_DEPLOYMENT = frozenset({"contenttypes.contenttype", "sessions.session"})
 _AT_ONCE = ("IMMEDIATE", "EXCLUSIVE")
 
 
@@ -35,7 +36,7 @@ def known_settings() -> frozenset[str]:
 @register(Tags.models)
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
     """What is wrong with the settings whatever they are used for."""
-    return [*_unknown(), *_switches(), *_remote(), *_handlers(), *_middleware()]
+    return [*_unknown(), *_switches(), *_remote(), *_local(), *_handlers(), *_middleware()]
 
 
 @register(Tags.compatibility, deploy=True)
@@ -74,6 +75,25 @@ def _remote() -> Iterator[CheckMessage]:
         yield Error(
             f"SYNCHRO_REMOTE is {value!r}: write the alias of a database in DATABASES, or None.", id="synchro.E051"
         )
+
+
+def _local() -> Iterator[CheckMessage]:
+    """What each deployment has for itself."""
+    try:
+        tracked = registry.tracked_labels()
+    except ImproperlyConfigured:
+        return  # another check says so
+    for label in sorted(_OF_ONE_DEPLOYMENT & tracked):
+        yield Warning(
+            f"SYNCHRO_MODELS names {label}, whose rows mean something only in the deployment that made them.",
+            hint="Leave it out.",
+            id="synchro.W055",
+        )
+    named = [entry[0] if isinstance(entry, (tuple, list)) and entry else entry for entry in conf.models()]
+    for app in ("dbsettings", "synchro"):
+        if app not in named:
+            continue
+        yield Warning(f"SYNCHRO_MODELS names {app!r}, whose tables are never tracked.", id="synchro.W056")
 
 
 def _handlers() -> Iterator[CheckMessage]:

@@ -8,8 +8,10 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
+from synchro import registry
 from synchro.apps import NEEDED
 from synchro.settingchecks import ACTOR, SWITCHES, known_settings
+from tests.project.shop.models import Tag
 from tests.readme import ROOT
 
 SESSION_USER = "django.contrib.auth.middleware.AuthenticationMiddleware"
@@ -46,6 +48,40 @@ def test_a_switch_is_true_or_false(name, value):
 def test_the_type_of_remote():
     with override_settings(SYNCHRO_REMOTE=3):
         assert "write the alias of a database" in found()["synchro.E051"].msg
+
+
+@pytest.mark.parametrize("entry", ["synchro", ("synchro", "node"), "dbsettings"])
+def test_synchro_s_own_tables_are_never_tracked(entry):
+    with override_settings(SYNCHRO_MODELS=["shop", entry]):
+        assert "synchro.W056" in found()
+
+
+def test_what_belongs_to_one_deployment():
+    with override_settings(SYNCHRO_MODELS=["shop", "contenttypes"]):
+        assert "contenttypes.contenttype" in found()["synchro.W055"].msg
+    assert not {"synchro.W056", "synchro.W055"} & found().keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SYNCHRO_SKIP", 5),
+        ("SYNCHRO_SKIP", [5]),
+        ("SYNCHRO_VERSION", "x"),
+        ("SYNCHRO_VERSION", 0),
+        ("SYNCHRO_VERSION", True),
+    ],
+)
+def test_what_a_model_declares(name, value, monkeypatch):
+    monkeypatch.setattr(Tag, name, value, raising=False)
+    registry.clear_caches()
+    try:
+        message = found()["synchro.E053"].msg
+    finally:
+        monkeypatch.undo()
+        registry.clear_caches()
+    assert message.startswith(("Tag.SYNCHRO_SKIP is ", "shop.Tag.SYNCHRO_VERSION is "))
+    assert repr(value) in message
 
 
 @pytest.mark.parametrize("apply", ["save", {"shop.tag": "save"}])
