@@ -350,7 +350,9 @@ def _parts(
     """What *header* promises. Where nobody has to look at the records, mostly as lines; *singly*: one a run."""
     if header.mode == "history" and header.only is None and files is None:
         for part in _assembled(header, node, using):
-            if isinstance(part, Run) and singly:
+            if not isinstance(part, Run):
+                yield from without_contents([part])
+            elif singly:
                 yield from part.single()
             else:
                 yield part

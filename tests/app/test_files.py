@@ -5,13 +5,23 @@ import hashlib
 import io
 import os
 import tracemalloc
+from dataclasses import replace
 
 import pytest
 from django.core.files.base import ContentFile
 from django.core.files.storage import FileSystemStorage, InMemoryStorage, default_storage
 from django.db.models import signals
 
-from changelog_format import BundleError, BundleWriter, Change, FilePiece, Header, ObjectRecord, UnsupportedError
+from changelog_format import (
+    BundleError,
+    BundleWriter,
+    Change,
+    FilePiece,
+    Header,
+    ObjectRecord,
+    UnsupportedError,
+    open_bundle,
+)
 from changelog_format import header as format_header
 from synchro import conflicts, export_bundle, import_bundle, registry, retry_held, scan, upcasting
 from synchro.errors import HeldError, ImportRefusedError
@@ -456,3 +466,25 @@ def test_memory_does_not_grow_with_the_contents(places, tmp_path):
     assert (report.file_bytes, taken.files) == (40 * 1024 * 1024, 1)
     assert (tmp_path / "hq" / "notes" / "a.bin").read_bytes() == path.read_bytes()
     assert peak < 25 * 1024 * 1024
+
+
+def test_records_of_a_version_that_is_not_known_here_say_nothing_of_contents_either(places):
+    places.at("default")
+    note = Note(integer=1)
+    note.file.save("a.bin", ContentFile(b"abc"), save=False)
+    note.save()
+    data, _ = write(with_files=True)
+    with open_bundle(io.BytesIO(data)) as reader:
+        found = list(reader)
+        info = reader.header.models["shop.note"]
+        models = {**reader.header.models, "shop.note": replace(info, versions={2: replace(info, version=2)})}
+        header = replace(reader.header, models=models)
+    stream = io.BytesIO()
+    with BundleWriter(stream, header) as writer:
+        for record in found:
+            writer.write(replace(record, version=2) if isinstance(record, Change) else record)
+    places.at("hq")
+    assert brought(take(stream.getvalue())) == {"held": 1}
+    onward, _ = write("hq")
+    (record,) = records(onward)
+    assert (record["version"], "files" in record) == (2, False)

@@ -5,11 +5,13 @@
     python3 tools/plug --rounds 500 --database postgres
     python3 tools/plug --seed 7                        the same moments again, as far as the machine keeps time
 
-In each round, between three deployments: an application writes and is killed (SIGKILL); an export, an import and a
-synchronization from database to database are killed, then run again; the medium is full, or the disk of the database;
-two imports of the same file run at once. Afterwards the log must tell what the tables hold, without a gap; all that was
-committed must be there; every file must be whole; and the three must hold the same. Exit status: 0 if it was always so,
-otherwise 1. Needs Python 3.11 or newer and pip.
+In each round, between three deployments: an application writes and is killed (SIGKILL); an export, an import, a
+synchronization from database to database and a pruning are killed, then run again; the medium is full, or cannot be
+written, or is pulled out half-way; the disk of the database is full; the server ends the connections (PostgreSQL); two
+imports of the same file run at once; the application writes the same rows as an import. Afterwards the log must tell
+what the tables hold, without a gap; all that was committed must be there; every file must be whole; what was refused
+must have moved no position; and the three must hold the same. Exit status: 0 if it was always so, otherwise 1. Needs
+Python 3.11 or newer and pip.
 """
 
 import argparse
@@ -150,11 +152,17 @@ class Experiment:
         self.sea.do("add", seed=number)
         self.export()
         self.full_disk()
+        self.locked_medium()
+        self.pulled_out()
         self.full_database()
+        self.cut_files()
         self.take()
+        self.lost_connections()
         self.at_once(number)
+        self.rivals(number)
         self.synchronize()
         self.compare()
+        self.prune()
 
     def capture(self, number):
         self.sea.killed("write", self.rng.uniform(0.02, 0.5), seed=number, journal=str(self.sea.journal))
@@ -203,11 +211,11 @@ class Experiment:
         self.whole()
 
     @contextlib.contextmanager
-    def _small_medium(self):
-        """A file system of a few KiB, None where none can be mounted."""
+    def _small_medium(self, size=None):
+        """A file system of *size* KiB (a few unless given), None where none can be mounted."""
         medium = self.folder / "small"
         medium.mkdir(exist_ok=True)
-        size = 4 * self.rng.randrange(1, 4)
+        size = size or 4 * self.rng.randrange(1, 4)
         command = ["mount", "-t", "tmpfs", "-o", f"size={size}k", "tmpfs", str(medium)]
         try:
             mounted = subprocess.run(command, check=False, capture_output=True).returncode == 0
@@ -218,6 +226,124 @@ class Experiment:
         finally:
             if mounted:
                 subprocess.run(["umount", str(medium)], check=True)  # noqa: S607
+
+    def locked_medium(self):
+        """A medium that cannot be written: nothing moves; it can be read all the same."""
+        with self._small_medium(size=4096) as medium:
+            if medium is None:
+                return
+            for path in self.stick.glob("*.jsonl.zst"):
+                shutil.copy(path, medium)
+            subprocess.run(["mount", "-o", "remount,ro", str(medium)], check=True)  # noqa: S607
+            before = self.sea.answer("positions")
+            self.sea.do("add", number=3, seed=self.rng.random())
+            if self._limited(self.sea, "synchro_export", "-o", str(medium)) != 1:
+                raise WrongError("an export to a medium that cannot be written was not refused")
+            if self.sea.answer("positions") != before:
+                raise WrongError("an export that was refused moved a position")
+            self.shore.command("synchro_import", str(medium))
+            self.figures["media that could not be written"] += 1
+        self.sea.command("synchro_export", "-o", str(self.stick))
+
+    def pulled_out(self):
+        """The folder is gone at a random moment of an export."""
+        medium = self.folder / "pulled"
+        medium.mkdir()
+        before = self.sea.answer("positions").get("gone", 0)
+        self.sea.do("add", number=30, seed=self.rng.random())
+        self.sea.start("command", name="synchro_export", args=["--to", "gone", "-o", str(medium)])
+        time.sleep(self.rng.uniform(0, self.typical["export"]))
+        shutil.rmtree(medium, ignore_errors=True)
+        status = self.sea.wait()
+        # Where the folder was gone before the export had begun, its name is that of a file.
+        medium.unlink() if medium.is_file() else shutil.rmtree(medium, ignore_errors=True)
+        if status not in (0, 1):
+            raise WrongError(f"an export to a medium that was pulled out ended with {status}: {self.sea.said()}")
+        if status and self.sea.answer("positions").get("gone", 0) != before:
+            raise WrongError("an export to a medium that was pulled out failed and moved its position")
+        self.figures["media pulled out too early" if status else "media pulled out when all was done"] += 1
+        self.sea.command("synchro_export", "-o", str(self.stick))
+
+    def cut_files(self):
+        """The files end in the middle, from a random moment of an import on."""
+        medium = self.folder / "cut"
+        shutil.copytree(self.stick, medium)
+        self.shore.start("command", name="synchro_import", args=[str(medium)])
+        time.sleep(self.rng.uniform(0, self.typical["import"]))
+        for path in medium.glob("*.jsonl.zst"):
+            os.truncate(path, path.stat().st_size // 2)
+        status = self.shore.wait()
+        shutil.rmtree(medium)
+        if status not in (0, 1):
+            raise WrongError(f"an import of files that were cut ended with {status}: {self.shore.said()}")
+        self.figures["imports of files that were cut" if status else "files cut when all was done"] += 1
+        self.sound(self.shore)
+
+    def lost_connections(self):
+        """The server ends all connections to a database at a random moment."""
+        if self.kind != "postgres":
+            return
+        self.sea.do("add", number=40, seed=self.rng.random())
+        for what, deployment, name, words in (
+            ("export", self.sea, "sea", ["synchro_export", "-o", str(self.stick)]),
+            ("import", self.shore, "shore", ["synchro_import", str(self.stick)]),
+            ("synchronization", self.sea, self.rng.choice(("sea", "quay")), ["synchronize"]),
+        ):
+            deployment.start("command", name=words[0], args=words[1:])
+            time.sleep(self.rng.uniform(0, self.typical[what]))
+            self._end_connections(name)
+            status = deployment.wait()
+            if status not in (0, 1):
+                raise WrongError(f"{words} that lost its connection ended with {status}: {deployment.said()}")
+            self.figures[f"{what}s that lost the database" if status else f"{what}s done before the database went"] += 1
+            deployment.command(*words)
+        self.whole()
+        self.sound(self.shore)
+        self.sound(self.sea)
+
+    def _end_connections(self, name):
+        import psycopg
+
+        settings = self.store.settings(name)
+        with psycopg.connect(
+            host=settings["HOST"], port=settings["PORT"], user=settings["USER"],
+            password=settings.get("PASSWORD") or None,
+            dbname="postgres", autocommit=True,
+        ) as connection:  # fmt: skip
+            connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [settings["NAME"]]
+            )
+
+    def rivals(self, number):
+        """The application of the receiver edits the same rows as an import, in the opposite order."""
+        self.sea.do("edit", number=60, seed=f"s{number}")
+        self.sea.command("synchro_export", "-o", str(self.stick))
+        self.shore.start("command", name="synchro_import", args=[str(self.stick)])
+        self.second.start("rival", number=60, seed=number)
+        for each, allowed in ((self.shore, (0, 1)), (self.second, (0, 1))):
+            status = each.wait()
+            if status not in allowed:
+                raise WrongError(f"an import beside an application that writes ended with {status}: {each.said()}")
+            if status:
+                self.figures[
+                    "imports refused beside an application" if each is self.shore else "applications refused"
+                ] += 1
+        self.figures["imports beside an application"] += 1
+        self.shore.command("synchro_import", str(self.stick))
+        self.sound(self.shore)
+        back = self.folder / "back"
+        back.mkdir(exist_ok=True)
+        self.shore.command("synchro_export", "--to", "sea", "-o", str(back))
+        self.sea.command("synchro_import", str(back))
+        shutil.rmtree(back)
+        self.sea.command("synchro_export", "-o", str(self.stick))
+        self.shore.command("synchro_import", str(self.stick))
+
+    def prune(self):
+        ignored = ["--ignore", "gone"] if "gone" in self.sea.answer("positions") else []
+        self.interrupted("pruning", self.sea, "synchro_prune", *ignored)
+        self.sound(self.sea)
+        self.sea.command("synchro_export", "-o", str(self.stick))
 
     def full_database(self):
         """A database file that cannot grow: the import is refused, and the same command does it later."""

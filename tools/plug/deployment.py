@@ -73,6 +73,36 @@ def edit(number, seed, **_):
             book.save()
 
 
+def rival(number, seed, **_):
+    """Change the same objects as ``edit``, backwards and a few at a time, as a busy application would."""
+    from django.core.management import CommandError
+    from django.db import OperationalError, transaction
+    from library.models import Book
+
+    refused = 0
+    keys = list(Book.objects.order_by("pk").values_list("pk", flat=True)[:number])[::-1]
+    for begin in range(0, len(keys), 10):
+        try:
+            with transaction.atomic():
+                for key in keys[begin : begin + 10]:
+                    book = Book.objects.filter(pk=key).first()
+                    if book is not None:
+                        book.title = f"rival {seed}"
+                        book.save()
+        except OperationalError:  # a deadlock, or too long a wait: an application tries again
+            refused += 1
+    if refused:
+        raise CommandError(f"{refused} of its transactions were refused")
+
+
+def positions(answer, **_):
+    """Where each destination stands."""
+    from synchro.models import Destination
+
+    found = dict(Destination.objects.filter(log__current=True).values_list("name", "seq"))
+    Path(answer).write_text(json.dumps(found))
+
+
 def command(name, args, **_):
     from django.core.management import call_command
 
@@ -110,7 +140,8 @@ def check(journal, answer, **_):
     logged = {(pk, link) for pk, link in logged if pk in alive}
     problems += [f"link {each} differs between table and log" for each in links ^ logged]
     for node in Node.objects.filter(own=True):
-        positions = list(ChangeLog.objects.filter(log=node).order_by("seq").values_list("seq", flat=True))
+        rows = ChangeLog.objects.filter(log=node, seq__gt=max(node.pruned_seq, node.reset_seq))
+        positions = list(rows.order_by("seq").values_list("seq", flat=True))
         if positions and positions != list(range(positions[0], node.seq + 1)):
             problems.append(f"the positions of {node.ident} have a gap")
     if journal and Path(journal).exists():
@@ -133,7 +164,10 @@ def dump(answer, alias="default", **_):
     Path(answer).write_text(json.dumps(found))
 
 
-DOES = {"write": write, "add": add, "edit": edit, "command": command, "check": check, "dump": dump}
+DOES = {
+    "write": write, "add": add, "edit": edit, "rival": rival, "command": command, "check": check, "dump": dump,
+    "positions": positions,
+}  # fmt: skip
 
 
 def child(asked):
