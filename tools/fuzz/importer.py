@@ -92,7 +92,7 @@ class Mutator:
     def content(self, records):
         """Pieces of files, and what records say of them."""
         pieces = [record for record in records if record["type"] == "file"]
-        named = [record for record in records if record.get("files")]
+        named = [record for record in records if record.get("files") and "fields" in record]
         if pieces and self.rng.randrange(2):
             piece = self.rng.choice(pieces)
             name = self.rng.choice(("sha256", "size", "at", "data"))
