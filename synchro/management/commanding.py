@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 
 from changelog_format import (
@@ -38,6 +38,7 @@ class SpokenCommand(BaseCommand):
     """
 
     _typed = False
+    _quiet = False
 
     def run_from_argv(self, argv: list[str]) -> None:
         """As Django's; Ctrl-C where nothing more can be said of what it left behind is the same exit status, too."""
@@ -47,6 +48,11 @@ class SpokenCommand(BaseCommand):
         except KeyboardInterrupt:
             self.stderr.write("Interrupted.")
             sys.exit(INTERRUPTED)
+
+    def say(self, text: str, stream: OutputWrapper | None = None) -> None:
+        """Print what went well; with ``--verbosity 0`` only warnings, JSON, and what was asked for are printed."""
+        if not self._quiet:
+            (stream or self.stdout).write(text)
 
     @contextmanager
     def working(self, options: dict[str, Any], *, interrupted: str) -> Iterator[None]:
@@ -63,6 +69,7 @@ class SpokenCommand(BaseCommand):
         """As Django's; raises ``CommandError`` at the end where what was said could not be written."""
         if os.environ.get("NO_COLOR") and not options.get("force_color"):
             options["no_color"] = True
+        self._quiet = options.get("verbosity") == 0
         if options.get("stdout"):
             return super().execute(*args, **options)
         voice = options["stdout"] = _Voice(sys.stdout)

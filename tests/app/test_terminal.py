@@ -314,6 +314,20 @@ def _coloured(**options):
     return out.getvalue()
 
 
+def test_verbosity_0_leaves_what_went_well_unsaid(tmp_path):
+    path = tmp_path / "b.jsonl.zst"
+    assert run("synchro_export", "-o", path, verbosity=0) == ""
+    many(2)
+    assert run("synchro_export", "-o", path, "--to", "hq", verbosity=0) == ""
+    assert run("synchro_import", path, "--dry-run", "--database=hq", verbosity=0) == ""
+    assert run("synchro_import", path, "--database=hq", verbosity=0) == ""
+    for command in (["synchro_scan"], ["synchro_prune"]):
+        assert run(*command, verbosity=0) == ""
+        assert run(*command) != ""
+    assert json.loads(run("synchro_export", "--json", "-o", path, "--to", "x", "--since", "0", verbosity=0))["records"]
+    assert "node" in run("synchro_status", verbosity=0)
+
+
 # --- one screen -------------------------------------------------------------------------------------------------------
 
 

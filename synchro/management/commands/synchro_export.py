@@ -95,12 +95,10 @@ class Command(SpokenCommand):
             for report in self._reports(sys.stdout.buffer if to_stdout else options["output"], options):
                 found += 1
                 self._tell(report, talk, as_json=options["json"])
-        if not found:
-            talk.write(
-                orjson.dumps({"bundle": None, "records": 0}).decode()
-                if options["json"]
-                else "No changes since last export."
-            )
+        if not found and options["json"]:
+            talk.write(orjson.dumps({"bundle": None, "records": 0}).decode())
+        elif not found:
+            self.say("No changes since last export.", talk)
 
     @staticmethod
     def _reports(target: Any, options: dict[str, Any]) -> Iterator[ExportReport]:
@@ -130,9 +128,10 @@ class Command(SpokenCommand):
             talk.write(orjson.dumps(report.as_dict()).decode())
             return
         files = f", with {report.files} files of {filesizeformat(report.file_bytes)}" if report.files else ""
-        talk.write(
+        self.say(
             f"{report.file}: {report.records} records, positions {report.from_seq + 1} to {report.to_seq} "
-            f"of {report.node}, {filesizeformat(report.bytes)}{files}"
+            f"of {report.node}, {filesizeformat(report.bytes)}{files}",
+            talk,
         )
         for missing in report.missing_files:
             talk.write(self.style.WARNING(f"  missing: {missing}"))

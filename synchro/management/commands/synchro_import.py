@@ -118,7 +118,7 @@ class Command(SpokenCommand):
                     self._tell(report, verbosity=options["verbosity"])
                 taken += 1
             if options["dry_run"] and taken > 1 and not options["json"]:
-                self.stdout.write(
+                self.say(
                     "Each was planned for the database as it is: what one of them brings, the next does not find here."
                 )
 
@@ -144,7 +144,10 @@ class Command(SpokenCommand):
                 else:
                     self._tell(report, verbosity=options["verbosity"])
         if not taken:
-            self.stdout.write("{}" if options["json"] else "Nothing had been logged by then.")
+            if options["json"]:
+                self.stdout.write("{}")
+            else:
+                self.say("Nothing had been logged by then.")
 
     def _retry(self, options: dict[str, Any]) -> None:
         with self.working(options, interrupted="Interrupted. What is held is held as before."):
@@ -154,7 +157,7 @@ class Command(SpokenCommand):
         if options["json"]:
             self.stdout.write(orjson.dumps(report.as_dict()).decode())
             return
-        self.stdout.write(f"{report.records} changes were held: {_numbers(report)}.")
+        self.say(f"{report.records} changes were held: {_numbers(report)}.")
         if report.dry_run:
             self._tell_models(report)
         self._tell_held(report, verbosity=options["verbosity"])
@@ -179,9 +182,9 @@ class Command(SpokenCommand):
                 )
             )
         if report.own:
-            self.stdout.write(f"{report.file}: written by this deployment itself ({report.node}); nothing to do.")
+            self.say(f"{report.file}: written by this deployment itself ({report.node}); nothing to do.")
             return
-        self.stdout.write(
+        self.say(
             f"{report.file}: {report.records} records of {report.node}, "
             f"positions {report.from_seq + 1} to {report.to_seq}: {_numbers(report)}."
         )
@@ -195,7 +198,7 @@ class Command(SpokenCommand):
         rows = [[label, *(counts.get(what, 0) for what, _ in columns)] for label, counts in report.models.items()]
         if rows:
             for line in table(["model", *(text for _, text in columns)], rows):
-                self.stdout.write(f"  {line}")
+                self.say(f"  {line}")
 
     def _tell_held(self, report: ImportReport, *, verbosity: int) -> None:
         if verbosity > 1:
@@ -206,7 +209,7 @@ class Command(SpokenCommand):
         for held in report.held_changes:
             self.stdout.write(self.style.WARNING(f"  held: {held.model} {held.id}: {held.reason}"))
         if report.held and not report.dry_run:
-            self.stdout.write("Held changes are kept and tried again at each import. See `manage.py synchro_status`.")
+            self.say("Held changes are kept and tried again at each import. See `manage.py synchro_status`.")
 
 
 def _until(text: str) -> Until:

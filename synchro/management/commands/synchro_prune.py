@@ -44,14 +44,14 @@ class Command(SpokenCommand):
 
     def _tell(self, report: PruneReport) -> None:
         would = "would be " if report.dry_run else ""
-        self.stdout.write(
+        self.say(
             f"The log of {report.node} {would}compacted up to position {report.upto}: "
             f"{report.removed} changes {would}dropped, {report.kept} kept."
         )
         for holder in report.holders[:3]:
-            self.stdout.write(f"  {holder.name} has it up to position {holder.seq}.")
+            self.say(f"  {holder.name} has it up to position {holder.seq}.")
         if not report.holders:
-            self.stdout.write("  Nothing was exported yet to anybody who counts, so everything is still needed.")
+            self.say("  Nothing was exported yet to anybody who counts, so everything is still needed.")
 
 
 def _moment(text: str) -> dt.datetime:

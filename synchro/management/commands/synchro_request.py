@@ -47,6 +47,9 @@ class Command(SpokenCommand):
                     self.stdout.write(orjson.dumps({"file": str(path), **request.as_dict()}).decode())
                 else:
                     ranges = ", ".join(map(str, request.missing))
-                    self.stdout.write(f"{path}: asks {request.of} for positions {ranges}.")
+                    self.say(f"{path}: asks {request.of} for positions {ranges}.")
         if not requests:
-            self.stdout.write("{}" if options["json"] else "Nothing is missing before these bundles.")
+            if options["json"]:
+                self.stdout.write("{}")
+            else:
+                self.say("Nothing is missing before these bundles.")

@@ -35,9 +35,9 @@ class Command(SpokenCommand):
             self.stdout.write(orjson.dumps(report.as_dict()).decode())
             return
         if not report.total:
-            self.stdout.write("The log says what the tables hold.")
+            self.say("The log says what the tables hold.")
         for label, counts in report.models.items():
-            self.stdout.write(f"{label}: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
+            self.say(f"{label}: " + ", ".join(f"{number} {name}" for name, number in counts.items()))
         if report.total:
             would = "would be" if report.dry_run else "were"
-            self.stdout.write(f"{report.total} changes {would} logged.")
+            self.say(f"{report.total} changes {would} logged.")

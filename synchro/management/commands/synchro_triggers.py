@@ -25,16 +25,16 @@ class Command(SpokenCommand):
         using = options["database"]
         with self.working(options, interrupted="Interrupted. Run the command again."):
             if options["action"] == "remove":
-                self.stdout.write(f"{triggers.remove(using)} triggers removed.")
+                self.say(f"{triggers.remove(using)} triggers removed.")
                 return
             if options["action"] == "install":
                 before = triggers.install(using)
-                self.stdout.write(f"{len(before.missing)} triggers created, {len(before.stale)} stale ones removed.")
+                self.say(f"{len(before.missing)} triggers created, {len(before.stale)} stale ones removed.")
                 if before.missing:
-                    self.stdout.write("What was written past the log until now is found by `manage.py synchro_scan`.")
+                    self.say("What was written past the log until now is found by `manage.py synchro_scan`.")
                 return
             state = triggers.check(using)
-        self.stdout.write(
+        self.say(
             f"{len(state.installed)} triggers are in line, {len(state.missing)} are missing, "
             f"{len(state.stale)} are stale."
         )
