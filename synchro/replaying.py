@@ -135,6 +135,7 @@ def _step(source: str | Path, until: Until, identities: Identities | None) -> St
             for record in reader:
                 if latest is not None and isinstance(record, Change) and record.date > latest:
                     seq = min(seq, record.seq - 1)
+            trust.Voucher(header, reader.trailer)
     except BundleError as error:
         error.add_note(str(source))
         raise

@@ -29,6 +29,7 @@ from synchro import export_bundle, import_bundle, import_bundles
 from synchro.checks import check_synchro
 from synchro.errors import KeySettingError, RequestError
 from synchro.models import ChangeLog, Node
+from synchro.replaying import replay
 from synchro.requests import answer, everything_since, read_request, write_request
 from synchro.splitting import export_parts
 from tests.app.deploy import assert_same, at, brought, carry, take, unchanged, write
@@ -211,6 +212,20 @@ def test_snapshots_and_squashes_are_signed_too():
             take(data)
         with trusting(office=PUBLIC["eve"]), pytest.raises(UntrustedKeyError):
             take(data)
+
+
+def test_an_archive_is_replayed_only_if_each_of_its_bundles_is_signed(tmp_path):
+    Tag.objects.create(name="a")
+    with signing("office"):
+        export_bundle(tmp_path, to="archive")
+    Tag.objects.create(name="b")
+    with signing("eve"):
+        export_bundle(tmp_path, to="archive")
+    with trusting(office=PUBLIC["office"]), unchanged(), pytest.raises(UntrustedKeyError):
+        list(replay([tmp_path], 2, using=HQ))
+    with trusting(office=[PUBLIC["office"], PUBLIC["eve"]]):
+        list(replay([tmp_path], 2, using=HQ))
+    assert_same("default", HQ)
 
 
 def test_parts_are_signed_and_bounded(tmp_path):

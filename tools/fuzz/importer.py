@@ -272,7 +272,9 @@ def tried(lines):
             return type(error).__name__
         connections["hq"].check_constraints()
         again = taken(data, "hq")
-        if again.added or again.changed or again.deleted or again.m2m or again.conflicts > report.conflicts:
+        # What was held may have been overtaken by what the first import decided, and is a conflict then.
+        conflicts = again.conflicts > report.conflicts and again.held >= report.held
+        if again.added or again.changed or again.deleted or again.m2m or conflicts:
             raise AssertionError(f"importing it again did something: {again}")
         onward = exported("hq")
         if onward is not None:
