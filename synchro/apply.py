@@ -185,8 +185,10 @@ def _through_model(operation: Operation, using: str) -> None:
         if instance is not None:
             if spec.model.delete is models.Model.delete:
                 removing.delete([instance], using, keep_parents=operation.kept is not None)
+            elif operation.kept is not None:
+                instance.delete(keep_parents=True)
             else:
-                instance.delete(keep_parents=operation.kept is not None)
+                instance.delete()  # not every delete() of somebody else's takes arguments
     else:
         _save_alone(operation, using)
 

@@ -72,7 +72,7 @@ def _compare(
     what = f"{model._meta.label}.{'+'.join(field.name for field in fields)}"
     for slot, key in of_slot.items():
         if key in wanted:
-            found[slot] = f"two changes want the same {what}"
+            found[slot] = f"{what} is unique, and two changes want the same value"
         else:
             wanted[key] = slot
     for part in serialize.chunks(list(wanted), serialize.COMPOSITE_CHUNK):
@@ -80,7 +80,7 @@ def _compare(
             wanter, holder = wanted.get(key), by_text.get(text)
             if wanter is None or holder is wanter or holder in leaving:
                 continue
-            reason = f"its {what} is that of another row here, {text}"
+            reason = f"{what} is unique, and another row here has its value: {text}"
             if holder is not None and of_slot.get(holder, key) != key:
                 followers[holder][wanter] = f"{reason}, which waits itself"
             else:

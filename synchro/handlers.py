@@ -30,6 +30,16 @@ def has_handlers(model: ModelClass) -> bool:
     return any(_foreign_receivers(signal, each) for signal in _SIGNALS for each in family)
 
 
+def repeated() -> list[str]:
+    """The tracked models with code of the project's that runs again where a change of them arrives.
+
+    Where a scan has logged what it did, that comes twice. Nothing where ``SYNCHRO_APPLY`` says that this is meant.
+    """
+    if conf.apply_modes() or conf.triggers():
+        return []
+    return sorted(model._meta.label for model in registry.tracked() if has_handlers(model))
+
+
 def has_link_handlers(field: models.ManyToManyField[Any, Any]) -> bool:
     """Whether somebody else listens to the links of *field*."""
     if conf.apply_mode(field.model._meta.label_lower) == "raw":

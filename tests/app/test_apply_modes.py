@@ -3,6 +3,8 @@
 from contextlib import contextmanager
 
 import pytest
+from django.core.management import call_command
+from django.db import models
 from django.db.models import signals
 from django.test import override_settings
 
@@ -88,3 +90,41 @@ def test_save_is_what_runs_them():
         Tag.objects.create(name="t")
         carry()
         assert told == [(0, "tag"), (1, "tag")]
+
+
+def test_a_delete_that_takes_no_arguments(monkeypatch):
+    """As that of some tree libraries."""
+    told = []
+
+    def delete(self):
+        told.append(self.name)
+        return models.Model.delete(self)
+
+    monkeypatch.setattr(Person, "delete", delete)
+    person = Person.objects.create(name="a")
+    carry()
+    person.delete()
+    assert carry().held == 0
+    assert told == ["a", "a"]
+    assert not at(Person).exists()
+
+
+def test_an_export_with_a_scan_says_whose_handlers_would_do_their_work_twice(tmp_path, capsys):
+    def told(*options):
+        Person.objects.create(name="a")
+        call_command("synchro_export", *options, output=str(tmp_path))
+        return capsys.readouterr().err
+
+    assert told("--scan") == ""
+    with handlers(Person):
+        assert told() == ""
+        message = told("--scan")
+        assert "those of shop.Person do it again" in message
+        assert 'SYNCHRO_APPLY = "raw"' in message
+        for setting in (
+            {"SYNCHRO_APPLY": "save"},
+            {"SYNCHRO_APPLY": {"shop.person": "raw"}},
+            {"SYNCHRO_TRIGGERS": True},
+        ):
+            with override_settings(**setting):
+                assert told("--scan") == ""

@@ -121,9 +121,12 @@ def test_one_that_really_clashes_does_not_keep_the_others(monkeypatch, chunk):
     report = carry()
     held = {each.id.rpartition("/")[2]: each.reason for each in report.held_changes}
     assert set(held) == {str(row.pk) for row in rows[:5]}
-    assert held[str(rows[2].pk)] == f"its zoo.Dog.chip is that of another row here, {at(Dog).get(chip='taken').pk}"
+    assert (
+        held[str(rows[2].pk)]
+        == f"zoo.Dog.chip is unique, and another row here has its value: {at(Dog).get(chip='taken').pk}"
+    )
     taken = at(Creature).get(name="02").pk
-    assert held[str(rows[1].pk)] == f"its zoo.Creature.name is that of another row here, {taken}"
+    assert held[str(rows[1].pk)] == f"zoo.Creature.name is unique, and another row here has its value: {taken}"
     assert report.changed == 5
     # It makes room, and all that was held goes in.
     with DisableSynchroLog():

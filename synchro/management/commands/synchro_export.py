@@ -11,11 +11,14 @@ import orjson
 from django.core.management.base import CommandError, OutputWrapper
 from django.template.defaultfilters import filesizeformat
 
+from synchro import handlers
 from synchro.exporting import DEFAULT_DESTINATION, ExportReport, export_bundle
 from synchro.management.commanding import SpokenCommand, add_database
 from synchro.requests import answer
 from synchro.scanning import scan
 from synchro.splitting import export_parts, parse_size
+
+SHOWN = 5
 
 
 class Command(SpokenCommand):
@@ -95,6 +98,12 @@ class Command(SpokenCommand):
             for report in self._reports(sys.stdout.buffer if to_stdout else options["output"], options):
                 found += 1
                 self._tell(report, talk, as_json=options["json"])
+        if found and options["scan"] and options["verbosity"] and (repeated := handlers.repeated()):
+            shown = ", ".join(repeated[:SHOWN]) + ("…" if len(repeated) > SHOWN else "")
+            self.stderr.write(
+                f"A scan logs what handlers and save() methods did, too, and where this is imported those of {shown} "
+                'do it again: set SYNCHRO_APPLY = "raw" everywhere, or to "save" if that is meant.'
+            )
         if not found and options["json"]:
             talk.write(orjson.dumps({"bundle": None, "records": 0}).decode())
         elif not found:
