@@ -209,7 +209,7 @@ def test_import_names_what_is_held_and_strict_refuses(folder):
     said = run("synchro_import", file, "--database=hq")
     assert "1 held" in said
     assert "  held: shop.car office-" in said
-    assert "is that of another row here" in said
+    assert "is unique, and another row here has its value" in said
     assert Held.objects.using("hq").count() == 1
 
 
