@@ -1,8 +1,13 @@
 """The code blocks of the README, so that tests can run them."""
 
+import importlib
+import os
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -34,6 +39,21 @@ def blocks():
         chapter = re.findall(r"^## (.*)$", before, re.MULTILINE)
         found.append(Block(match[2], text, before.count("\n") + 1, chapter[-1] if chapter else ""))
     return found
+
+
+def needs(module, extra):
+    """Import *module*, or skip the test. Where everything is to be run, as in .ci/run, a lack is a failure."""
+    if os.environ.get("SYNCHRO_TEST_COMPLETE"):
+        return importlib.import_module(module)
+    return pytest.importorskip(module, reason=f"needs {module}: pip install django-synchro[{extra}]")
+
+
+def needs_programs(*names):
+    """The same for programs on the PATH."""
+    missing = [name for name in names if shutil.which(name) is None]
+    if missing and not os.environ.get("SYNCHRO_TEST_COMPLETE"):
+        pytest.skip(f"needs {' and '.join(missing)}")
+    assert not missing
 
 
 def of_chapter(title, language=None):

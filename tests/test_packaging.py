@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.readme import ROOT
+from tests.readme import ROOT, needs
 
 LANGUAGES = ("de", "es", "fr", "pl")
 NEEDED = [
@@ -40,8 +40,8 @@ def clean_environment():
 @pytest.fixture(scope="module")
 def distributions(tmp_path_factory):
     """The wheel, made from the source distribution as others make it, and that one."""
-    pytest.importorskip("build", reason="needs build: pip install django-synchro[test]")
-    pytest.importorskip("hatchling", reason="needs hatchling: pip install django-synchro[test]")
+    needs("build", "test")
+    needs("hatchling", "test")
     folder = tmp_path_factory.mktemp("dist")
     run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, env=clean_environment())
     (wheel,), (source,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
@@ -111,6 +111,6 @@ def test_the_wheel_works_in_a_fresh_environment(distributions, tmp_path):
 
 @pytest.mark.slow
 def test_types_are_exported():
-    pytest.importorskip("mypy", reason="needs mypy: pip install django-synchro[test]")
+    needs("mypy", "test")
     environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
     run(sys.executable, "-m", "mypy", TYPED, cwd=ROOT, env=environment)

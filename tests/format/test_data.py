@@ -5,7 +5,6 @@ import datetime as dt
 import io
 import json
 import os
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -14,7 +13,7 @@ import pytest
 
 from changelog_format import ModelInfo, NodeInfo, Origin, Position
 from tests.format.samples import HQ, OFFICE, ROOT, bundle, change, header
-from tests.readme import of_chapter
+from tests.readme import needs, needs_programs, of_chapter
 
 CHAPTER = "Bundles are data"
 COUNTRY = {"model": "shop.country", "id": f"{OFFICE}/1", "key": ["PL"]}
@@ -65,8 +64,8 @@ def console(number):
     return done.stdout, block
 
 
-@pytest.mark.skipif(not (shutil.which("zstd") and shutil.which("jq")), reason="needs zstd and jq")
 def test_zstd_and_jq(folder):
+    needs_programs("zstd", "jq")
     printed, block = console(0)
     lines = printed.splitlines()
     assert len(lines) == 8
@@ -82,7 +81,7 @@ def test_a_table_for_a_spreadsheet(folder):
 
 @pytest.fixture
 def database(folder):
-    duckdb = pytest.importorskip("duckdb", reason="needs duckdb: pip install django-synchro[data]")
+    duckdb = needs("duckdb", "data")
     connection = duckdb.connect()
     views, *queries = of_chapter(CHAPTER, "sql")
     connection.execute(views.text)
@@ -118,7 +117,7 @@ def test_duckdb_who_did_how_much(database):
 
 
 def executed(number, module):
-    pytest.importorskip(module, reason=f"needs {module}: pip install django-synchro[data]")
+    needs(module, "data")
     block = of_chapter(CHAPTER, "python")[number]
     namespace = {}
     exec(compile(block.text, f"README.md line {block.line}", "exec"), namespace)  # noqa: S102
