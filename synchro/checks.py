@@ -69,6 +69,8 @@ def _settings_messages() -> Iterator[CheckMessage]:
         ("synchro.E022", conf.model_versions),
         ("synchro.E030", registry.accepted),
         ("synchro.E053", registry.check_declared),
+        ("synchro.E060", conf.admin_folder),
+        ("synchro.E061", conf.upload_limit),
         ("synchro.E040", trust.signer),
         ("synchro.E041", trust.trusted),
         ("synchro.E042", _recipients),

@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal, cast
 
 from django.conf import settings
@@ -291,6 +292,24 @@ def _texts(setting: str, name: object, value: Any) -> tuple[str, ...]:
 def keep_pks() -> bool:
     """``SYNCHRO_KEEP_PKS``: whether new objects keep the automatic primary keys of their birthplace where they can."""
     return bool(_setting("SYNCHRO_KEEP_PKS", False))
+
+
+def admin_folder() -> Path | None:
+    """``SYNCHRO_ADMIN_FOLDER``: where bundles wait that go through the browser; None for one below the system's."""
+    value = _setting("SYNCHRO_ADMIN_FOLDER", None)
+    if value is None:
+        return None
+    if not isinstance(value, (str, Path)) or not str(value):
+        raise ImproperlyConfigured(f"SYNCHRO_ADMIN_FOLDER is {value!r}: write the path of a folder.")
+    return Path(value)
+
+
+def upload_limit() -> int:
+    """``SYNCHRO_UPLOAD_LIMIT``: how many bytes a bundle may have that is uploaded in the admin (default: 1 GB)."""
+    value = _setting("SYNCHRO_UPLOAD_LIMIT", 10**9)
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise ImproperlyConfigured(f"SYNCHRO_UPLOAD_LIMIT is {value!r}: write a number of bytes.")
+    return value
 
 
 def allow_reset() -> bool:

@@ -7,7 +7,7 @@ ends the same conflict where somebody else was asked, too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -15,14 +15,17 @@ from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 
 from changelog_format import Change
-from synchro import apply, nodes, registry, tables, values, versions
-from synchro.actors import acting
+from changelog_format.dates import format_date
+from synchro import apply, nodes, references, registry, serialize, tables, values, versions
+from synchro.actors import REASON, acting
 from synchro.errors import ResolveError
 from synchro.filing import IncomingFiles, awaited, contents_of
+from synchro.history import MOST, Step, history
 from synchro.models import ChangeLog, Conflict, Node, Version
 from synchro.pause import DisableSynchroLog
 from synchro.plan import Incoming, Link, Plan, Write
 from synchro.planner import Planner
+from synchro.portable import Translator
 from synchro.recording import Recorder, root_of
 from synchro.registry import ModelSpec
 from synchro.resolving import Slot
@@ -67,12 +70,41 @@ def conflicts(*, held: bool | None = True, using: str = DEFAULT_DB_ALIAS) -> lis
     rows = Conflict.objects.using(using).order_by("pk")
     if held is not None:
         rows = rows.filter(held=held)
-    return [_info(row) for row in rows.iterator()]
+    return [info(row) for row in rows.iterator()]
 
 
 def conflict(number: int, *, using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:
     """One recorded conflict. Raises ``ResolveError`` where there is none of that number."""
-    return _info(_row(number, using))
+    return info(_row(number, using))
+
+
+def present(found: ConflictInfo, pk_text: str, *, using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:
+    """*found*, about the row *pk_text*, with what is here by now in the place of what was here when it was recorded."""
+    model = registry.by_label(found.model)
+    if model is None or found.link:
+        return found
+    spec = registry.spec(model)
+    pk = references.pk_value(spec, pk_text)
+    state = {} if pk is None else serialize.row_states(spec, [pk], using)
+    steps, _total = history(model, pk_text, number=MOST, using=using)
+    arrived = {found.incoming.get("date")}
+    made = next((each for each in steps if not each.held and not each.link and _date(each) not in arrived), None)
+    local: dict[str, Any] = dict(found.local)
+    if made is not None:
+        local = {"date": _date(made), "actor": made.actor, "context": {**made.context, REASON: made.reason}}
+        local["node"] = made.node or None
+        local = {name: value for name, value in local.items() if value}
+    local.pop("action", None)
+    if pk not in state:
+        return replace(found, local={**local, "action": "delete"})
+    node = nodes.own(using)
+    translator = Translator(node.ident if node is not None else "", using)
+    [(fields, refs)] = translator.portable_states([(spec, state[pk])])
+    return replace(found, local={**local, "fields": fields, "refs": refs})
+
+
+def _date(step: Step) -> str:
+    return format_date(step.microseconds)
 
 
 def take(number: int, *, by: str = "", using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:
@@ -111,7 +143,8 @@ def _row(number: int, using: str) -> Conflict:
     return row
 
 
-def _info(row: Conflict) -> ConflictInfo:
+def info(row: Conflict) -> ConflictInfo:
+    """What a row of the table says."""
     return ConflictInfo(
         id=row.pk,
         model=row.model,
@@ -149,7 +182,7 @@ def _resolve(
             )
             held = Recorder(node, using).held_changes()
             files.settle([*(contents_of(each.arrived) for each in held), *awaited(using)])
-            return _info(_row(number, using))
+            return info(_row(number, using))
     except BaseException:
         files.undo()
         raise
@@ -279,4 +312,4 @@ def _present(row: Conflict) -> bool:
     return bool(orjson.loads(row.incoming)["action"] == "link")
 
 
-__all__ = ["ConflictInfo", "conflict", "conflicts", "keep", "merge", "take"]
+__all__ = ["ConflictInfo", "conflict", "conflicts", "info", "keep", "merge", "present", "take"]

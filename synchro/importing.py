@@ -52,6 +52,7 @@ def import_bundle(
     notify: Callable[[Difference], object] | None = None,
     identity: Sources = (),
     until: int | None = None,
+    guard: Callable[[], object] | None = None,
     using: str = DEFAULT_DB_ALIAS,
 ) -> ImportReport:
     """Take one bundle, wholly or not at all.
@@ -62,7 +63,8 @@ def import_bundle(
     missing; *any_destination* one that was written for another node; *dry_run* plans and writes nothing. *notify* is
     called, before anything is written, with each model whose schema here is another one than the sender's. *identity*:
     by which keys encrypted bundles are read, instead of those that the settings name. *until*: of a history only the
-    changes up to this position, as if the bundle ended there.
+    changes up to this position, as if the bundle ended there. *guard* is called under this node's lock, before anything
+    is done; what it raises refuses the bundle.
 
     Raises ``changelog_format.BundleError`` for a broken file (``SignatureError``: or one whose writer is not proven,
     where that is required; ``EncryptionError``: or one that is encrypted for others), ``ImportRefusedError`` (and its
@@ -110,9 +112,9 @@ def import_bundle(
             if dry_run:
                 return taking().preview()
             try:
-                report = _take(taking(), using)
+                report = _take(taking(), using, guard)
             except DanglingError:  # once more, to find out which record it is
-                report = _take(taking(careful=True), using)
+                report = _take(taking(careful=True), using, guard)
         except SignatureError as error:
             error.add_note(name)
             raise
@@ -138,9 +140,12 @@ def retry_held(
         return again.retry()
 
 
-def _take(taking: Taking, using: str) -> ImportReport:
+def _take(taking: Taking, using: str, guard: Callable[[], object] | None) -> ImportReport:
     # The pause is around the outermost transaction, so that what handlers do on commit stays out of the log too.
     with _files_of(taking), DisableSynchroLog(), nobody(), transaction.atomic(using=using, durable=True):
+        if guard is not None:
+            nodes.lock_own(using)
+            guard()
         return taking.take()
 
 

@@ -307,6 +307,9 @@ class Destination(models.Model):
         permissions: ClassVar = [
             ("can_synchronize", "Can synchronize"),
             ("can_reset_synchro", "Can reset synchronization"),
+            ("can_export", "Can export bundles"),
+            ("can_import", "Can import bundles"),
+            ("can_resolve", "Can decide conflicts"),
         ]
 
     def __str__(self) -> str:

@@ -19,7 +19,7 @@ LAYERS = tuple(
             "settingchecks core utility settings requests triggers timeline"
         ),
         "splitting pruning replaying",
-        "conflicts exporting importing legacy synchronizing",
+        "conflicts exporting history importing legacy synchronizing",
         "guest taking folding assembling scanning bulk",
         (
             "trust "

@@ -1,4 +1,4 @@
-"""The link on the admin's index and in its sidebar.
+"""The link to the Synchronization page on the admin's index and in its sidebar.
 
 The page belongs to no model, so it is listed through ``AdminSite.get_app_list()``, which Django documents for changing
 what is listed, with the keys of its entries. The alternatives are worse: a template of ours for the index is found only
@@ -17,14 +17,17 @@ from django.http import HttpRequest
 from django.urls import NoReverseMatch, reverse
 from django.utils.translation import gettext as _
 
+from synchro.admin.exchange import SYNCHRONIZATION_URL
+from synchro.admin.synchronization import may_open
 from synchro.models import Destination
-from synchro.views import may_open
 
 APP_LABEL = "synchro"
 
 
 def add_link(site: admin.AdminSite) -> None:
-    """List the page in *site*, for users who may open it. Nothing is listed where ``synchro.urls`` is not included.
+    """List the page in *site*, for users who may open it: where ``synchro.urls`` has it, else below the site itself.
+
+    Nothing is listed where it is in neither.
 
     The default site has the link; call this for further sites, once each.
     """
@@ -35,13 +38,12 @@ def add_link(site: admin.AdminSite) -> None:
         wanted = args[0] if args else kwargs.get("app_label")
         if wanted not in (None, APP_LABEL) or not may_open(request.user):
             return found
-        try:
-            url = reverse("synchro:synchro")
-        except NoReverseMatch:
+        url = _url(site)
+        if not url:
             return found
         for app in found:
-            if app["app_label"] == APP_LABEL:  # somebody registered models of ours
-                app["models"] = [*app["models"], _entry(url)]
+            if app["app_label"] == APP_LABEL:
+                app["models"] = [_entry(url), *app["models"]]
                 return found
         own = _app(url)
         # In its alphabetical place, as the admin sorts. A site that sorts otherwise keeps its order.
@@ -50,6 +52,15 @@ def add_link(site: admin.AdminSite) -> None:
         return found
 
     site.get_app_list = get_app_list  # type: ignore[method-assign]  # on this instance: other sites stay as they are
+
+
+def _url(site: admin.AdminSite) -> str:
+    for name in ("synchro:synchro", f"admin:{SYNCHRONIZATION_URL}"):
+        try:
+            return reverse(name, current_app=site.name)
+        except NoReverseMatch:
+            continue
+    return ""
 
 
 def _app(url: str) -> dict[str, Any]:
@@ -72,6 +83,3 @@ def _entry(url: str) -> dict[str, Any]:
         "admin_url": url,
         "add_url": None,
     }
-
-
-add_link(admin.site)

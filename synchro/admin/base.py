@@ -1,0 +1,106 @@
+"""What all pages here have in common: nothing is edited, and no query reads a whole table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any, ClassVar, TypeVar
+
+import django
+from django.contrib import admin
+from django.core.paginator import Paginator
+from django.db import connections, models, transaction
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.urls import reverse
+
+_View = TypeVar("_View", bound=Callable[..., HttpResponse])
+
+MOST = 10_000
+"""Rows through which one can leaf; older ones are found by filters and by searching."""
+
+
+def outside_transactions(view: _View) -> _View:
+    """Exempt *view* from ``ATOMIC_REQUESTS`` on every database: positions are not published before they are final."""
+    for alias in connections:
+        view = transaction.non_atomic_requests(using=alias)(view)
+    return view
+
+
+class LimitedPaginator(Paginator):  # type: ignore[type-arg]  # Django has no such brackets
+    """Counts no further than it leafs."""
+
+    @cached_property
+    def count(self) -> int:
+        rows: Any = self.object_list
+        return int(rows[:MOST].count()) if isinstance(rows, models.QuerySet) else len(rows)
+
+
+class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # likewise
+    """The rows of a table of ours, to be looked at."""
+
+    actions = None
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    paginator = LimitedPaginator
+    list_per_page = 50
+    list_max_show_all = 50
+    sortable_by = ()
+    ordering: ClassVar[Any] = ["-pk"]
+    change_list_template = "synchro/admin/change_list.html"
+    change_form_template = "synchro/admin/change_form.html"
+    explanation: Any = ""
+    empty: Any = ""
+
+    class Media:
+        css: ClassVar = {"all": ["synchro/admin.css"]}
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def address(self, name: str, *args: Any) -> str:
+        """The URL of the page *name* of this site."""
+        return address(self.admin_site, name, *args)
+
+    def facts(self, obj: Any) -> list[tuple[str, Any]]:
+        """What the page of one row tells, with its names."""
+        return [(str(field.verbose_name), getattr(obj, field.attname)) for field in self.opts.fields]
+
+    def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
+        context.update(
+            title=str(self.opts.verbose_name)[:1].upper() + str(self.opts.verbose_name)[1:],
+            subtitle=None,
+            facts=self.facts(kwargs.get("obj")),
+            explanation=self.explanation,
+        )
+        return super().render_change_form(request, context, *args, **kwargs)
+
+    def changelist_view(self, request: HttpRequest, extra_context: dict[str, Any] | None = None) -> Any:
+        return super().changelist_view(
+            request,
+            {
+                "title": self.opts.verbose_name_plural,
+                "explanation": self.explanation,
+                "empty_text": self.empty,
+                "most": MOST,
+                **(extra_context or {}),
+            },
+        )
+
+
+def address(site: admin.AdminSite, name: str, *args: Any) -> str:
+    """The URL of the page *name* of *site*, which need not be the default one."""
+    return reverse(f"admin:{name}", args=args, current_app=site.name)
+
+
+def page(site: admin.AdminSite, request: HttpRequest, template: str, context: dict[str, Any]) -> TemplateResponse:
+    """A page of our own in the look of *site*."""
+    request.current_app = site.name  # as the admin's own views do, for {% url %}
+    around = {**site.each_context(request), "list_breadcrumbs": django.VERSION >= (6,)}
+    return TemplateResponse(request, template, {**around, **context})
