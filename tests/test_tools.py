@@ -156,6 +156,14 @@ def test_an_interrupted_installation_is_not_reused(environment, monkeypatch, tmp
     assert environment.installed == [["a"], ["a"]]
 
 
+@pytest.mark.slow
+def test_under_load_no_change_is_lost_or_doubled():
+    """On SQLite, where writers wait for each other; .ci/run does it on PostgreSQL."""
+    done = run("tools/soak", "--database", "sqlite", "--seconds", "3", "--processes", "2", "--threads", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Nothing was lost, nothing doubled; no gap." in done.stdout
+
+
 def test_the_test_runner_says_when_a_database_is_unknown():
     done = run("tools/test.py", "--database", "oracle")
     assert done.returncode == 2
