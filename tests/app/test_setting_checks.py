@@ -14,6 +14,8 @@ from synchro.settingchecks import ACTOR, SWITCHES, known_settings
 from tests.project.shop.models import Tag
 from tests.readme import ROOT
 
+# Checks of Django's own ask each database what it can do.
+pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
 SESSION_USER = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
 
