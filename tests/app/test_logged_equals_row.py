@@ -564,6 +564,7 @@ def site(client, settings):
     return client
 
 
+@pytest.mark.filterwarnings("ignore:The default scheme")  # Django 5.2, of every form with a URL
 def test_the_admin_with_inlines(site):
     def post(page, **data):
         answer = site.post(f"/admin/shop/{page}", data)
