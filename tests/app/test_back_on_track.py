@@ -1,8 +1,8 @@
 """Files that are lost, late, too large for the stick, or meant for somebody else."""
 
 import os
-import re
 import random
+import re
 import stat
 from pathlib import Path
 from unittest import mock
