@@ -13,6 +13,7 @@ from django.db import connections, models, transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
+from django.utils.text import capfirst
 
 _View = TypeVar("_View", bound=Callable[..., HttpResponse])
 
@@ -74,7 +75,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # likewise
 
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
         context.update(
-            title=str(self.opts.verbose_name)[:1].upper() + str(self.opts.verbose_name)[1:],
+            title=capfirst(self.opts.verbose_name),
             subtitle=None,
             facts=self.facts(kwargs.get("obj")),
             explanation=self.explanation,
@@ -85,7 +86,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # likewise
         return super().changelist_view(
             request,
             {
-                "title": self.opts.verbose_name_plural,
+                "title": capfirst(self.opts.verbose_name_plural),
                 "explanation": self.explanation,
                 "empty_text": self.empty,
                 "most": MOST,

@@ -80,6 +80,7 @@ class ExportForm(forms.Form):
         choices = [(name, name) for name in names]
         self.fields["to"].choices = [*choices, ("", _("a new destination"))]  # type: ignore[attr-defined]
         self.fields["to"].required = False
+        self.fields["to"].initial = names[0]
 
     def clean(self) -> dict[str, Any]:
         """A destination is chosen or named."""

@@ -264,3 +264,9 @@ def test_what_is_exported_is_a_whole_bundle(nurse, folder):
     with open_bundle(file) as reader:
         assert len(list(reader)) == 1
     assert file.stat().st_mode & 0o077 == 0 or (folder.stat().st_mode & 0o077) == 0
+
+
+def test_a_destination_that_is_known_is_chosen_at_first(nurse):
+    Tag.objects.create(name="red")
+    write(to="hq")
+    assert '<option value="hq" selected>' in nurse.get(EXPORT).content.decode()
