@@ -111,7 +111,6 @@ def test_an_export_is_written_and_downloaded(nurse):
     bundle = Bundle.objects.get()
     response = nurse.get(f"/admin/synchro/bundle/{bundle.pk}/download/")
     data = b"".join(response.streaming_content)
-    response.close()
     assert take(data, "hq").added == 1
     assert Destination.objects.get().name == "hq"
     assert "Nothing changed since the last export" in text(nurse.post(EXPORT, {"to": "hq"}, follow=True))

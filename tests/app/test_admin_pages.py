@@ -47,10 +47,8 @@ def text(response):
 
 
 def content(response):
-    """What is downloaded; the file is closed then, as servers do."""
-    found = b"".join(response.streaming_content)
-    response.close()
-    return found
+    """What is downloaded; the client closes the file at its end."""
+    return b"".join(response.streaming_content)
 
 
 def rows(response):
