@@ -157,7 +157,8 @@ def reported(using: str, *, interrupted: str) -> Iterator[None]:
         raise CommandError(f"{name} is damaged or no bundle: {error}\nNothing was imported.") from error
     except OSError as error:
         raise CommandError(f"{error.filename or 'The file'}: {error.strerror or error}") from error
-    except DatabaseError as error:
+    # The driver's own errors too: Django does not translate what closing a cursor of a lost connection raises.
+    except (DatabaseError, connections[using].Database.Error) as error:  # type: ignore[attr-defined]
         raise CommandError(
             f"The database refused: {error}\nNothing was changed; the same command can be run again."
         ) from error

@@ -15,6 +15,7 @@ from django.db import connections
 
 from changelog_format import verify
 from synchro.errors import ClockError
+from synchro.management.commanding import reported
 from synchro.models import Bundle, Destination, Held
 from tests.app.deploy import assert_same, forged, write
 from tests.project.plain.models import Color
@@ -364,3 +365,11 @@ def test_two_sites_with_files_of_their_own(folder):
     assert hq.content() == before
     hq.run("synchro_import", code=2)
     assert b"No changes since last export." in office.run("synchro_export").stdout
+
+
+@pytest.mark.parametrize("using", ["default", "hq"])
+def test_a_lost_connection_is_one_sentence_also_where_only_the_driver_says_so(using):
+    """Closing a cursor of the server's raises what Django does not translate."""
+    error = connections[using].Database.OperationalError("server closed the connection")
+    with pytest.raises(CommandError, match="The database refused: server closed"), reported(using, interrupted=""):
+        raise error
