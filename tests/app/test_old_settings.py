@@ -148,7 +148,7 @@ def test_debug_can_be_assigned(client, admin_user, monkeypatch):
         raise ValueError("broken")
 
     client.force_login(admin_user)
-    monkeypatch.setattr("synchro.views.synchronize", fail)
+    monkeypatch.setattr("synchro.admin.synchronization.synchronize", fail)
     assert client.post("/synchro/", {"synchro": ""}).status_code == 302
     settings.DEBUG = True
     with pytest.raises(ValueError, match="broken"):
