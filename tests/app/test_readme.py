@@ -21,7 +21,7 @@ from django.test.utils import isolate_apps
 
 import synchro
 from changelog_format.__main__ import _parser as format_parser
-from synchro import export_bundle, upcasting
+from synchro import embedded, export_bundle, upcasting
 from synchro.models import options as operator_options
 from synchro.settingchecks import known_settings
 from synchro.signals import bundle_imported
@@ -93,6 +93,7 @@ def test_python(block, names, tmp_path, monkeypatch, request):
         pytest.skip("Django's own tasks are there since 6.0")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(upcasting, "_steps", dict(upcasting.steps()))
+    monkeypatch.setattr(embedded, "_functions", dict(embedded._functions))
     before = list(post_save.receivers), list(bundle_imported.receivers)
     text = block.text.replace("/media/", f"{tmp_path}/")
     if text != block.text or BUNDLE.search(text):
