@@ -96,6 +96,8 @@ def test_summary():
         contents=0,
         pieces=0,
         file_bytes=0,
+        relayed={},
+        trailer_at=data.rindex(b"\x28\xb5\x2f\xfd"),  # the last frame's magic number
     )
 
 
