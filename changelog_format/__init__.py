@@ -41,7 +41,7 @@ from .errors import (
     UntrustedKeyError,
     WriterStateError,
 )
-from .header import SUPPORTED_FEATURES, VERSION, Header, ModelInfo, NodeInfo, Position
+from .header import SUPPORTED_FEATURES, VERSION, Header, ModelInfo, Moved, NodeInfo, Position, Succession
 from .keys import TrustedKey, TrustedKeys, UnusableKeyError
 from .limits import Limits
 from .reader import BundleReader, Summary, open_bundle, verify
@@ -73,6 +73,7 @@ __all__ = [
     "LineError",
     "MissingExtraError",
     "ModelInfo",
+    "Moved",
     "NodeInfo",
     "ObjectRecord",
     "OrderError",
@@ -88,6 +89,7 @@ __all__ = [
     "Signer",
     "StateError",
     "Stream",
+    "Succession",
     "Summary",
     "Target",
     "Trailer",

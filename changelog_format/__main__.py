@@ -223,6 +223,7 @@ def _info(options: argparse.Namespace) -> int:
         ("range", f"{_position(header.start)} to {_position(header.end)}"),
         ("mode", header.mode + (f", only {', '.join(header.only)}" if header.only else "")),
         ("acks", ", ".join(f"{node} up to {seq}" for node, seq in header.acks.items()) or "none"),
+        ("successions", ", ".join(f"{each.node} goes on for {each.of}" for each in header.successions) or "none"),
         ("previous", header.previous or "none"),
     ]
     for label, value in rows:

@@ -30,7 +30,10 @@ from .names import is_bundle_id, is_digest
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["FORMAT", "MODES", "SUPPORTED_FEATURES", "VERSION", "Header", "ModelInfo", "NodeInfo", "Position"]
+__all__ = [
+    "FORMAT", "MODES", "SUPPORTED_FEATURES", "VERSION", "Header", "ModelInfo", "Moved", "NodeInfo", "Position",
+    "Succession",
+]  # fmt: skip
 
 FORMAT = "synchro-changelog"
 VERSION = 1
@@ -42,7 +45,7 @@ _FEATURES_NAMED = 8  # in an error text; there will hardly be more
 _KEYS = frozenset(
     {
         "type", "format", "version", "bundle", "created", "node", "destination", "range", "mode", "only", "acks",
-        "previous", "requires", "models",
+        "previous", "requires", "successions", "models",
     }
 )  # fmt: skip
 _MODEL_KEYS = frozenset({"version", "key", "fields", "skipped", "relations", "links", "versions"})
@@ -50,6 +53,8 @@ _MODEL_VERSION_NAME = re.compile(r"[1-9][0-9]{0,18}", re.ASCII)
 _NODE_KEYS = frozenset({"id", "name"})
 _POSITION_KEYS = frozenset({"seq", "date"})
 _RANGE_KEYS = frozenset({"from", "to"})
+_SUCCESSION_KEYS = frozenset({"node", "of", "after", "moved"})
+_MOVED_KEYS = frozenset({"first", "last", "as", "from", "to"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,12 +192,75 @@ def _check_versions(key: str, values: Mapping[str, Any], version: int) -> dict[i
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Moved:
+    """Changes that were given away as the positions `first` to `last` of one log, and are those from `at` of another.
+
+    `start` and `end` are the dates of the first and the last: another change has another date.
+    """
+
+    first: int
+    last: int
+    at: int
+    start: str
+    end: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object as it stands in the header."""
+        return {"first": self.first, "last": self.last, "as": self.at, "from": self.start, "to": self.end}
+
+    @classmethod
+    def from_dict(cls, data: object, key: str, after: int) -> Self:
+        """Read the object at `key`, which is about positions after `after`. Raises RecordError."""
+        values = check_keys(key, data, _MOVED_KEYS)
+        first = check_integer(f"{key}.first", values["first"], 1)
+        last = check_integer(f"{key}.last", values["last"], 1)
+        at = check_integer(f"{key}.as", values["as"], 1)
+        start, end = check_date(f"{key}.from", values["from"]), check_date(f"{key}.to", values["to"])
+        if not after < first <= last or start > end:
+            raise RecordError(f"{key} goes from {first}, {start} to {last}, {end}, after {after}", rule="R79")
+        return cls(first=first, last=last, at=at, start=start, end=end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Succession:
+    """A deployment whose log was set back goes on as `node`; until then it was `of`.
+
+    Up to the position `after` the log of `of` is what others have of it. What was logged later, and under `of`, is
+    `node`'s: `moved` says which changes these are.
+    """
+
+    node: str
+    of: str
+    after: int
+    moved: tuple[Moved, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the object as it stands in the header."""
+        return {
+            "node": self.node, "of": self.of, "after": self.after, "moved": [each.to_dict() for each in self.moved],
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, data: object, key: str = "succession") -> Self:
+        """Read a succession; `key` names it in errors. Raises RecordError."""
+        values = check_keys(key, data, _SUCCESSION_KEYS)
+        node, of = check_node_id(f"{key}.node", values["node"]), check_node_id(f"{key}.of", values["of"])
+        after = check_integer(f"{key}.after", values["after"], 0)
+        if type(values["moved"]) is not list:
+            raise refuse_type(f"{key}.moved", values["moved"], "an array")
+        if node == of:
+            raise RecordError(f"{key}: {node} succeeds itself", rule="R79")
+        moved = (Moved.from_dict(each, f"{key}.moved", after) for each in values["moved"])
+        return cls(node=node, of=of, after=after, moved=tuple(moved))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Header:
     """The first line of a bundle.
 
     It covers the positions after `start` up to `end` of the log of `node`. `only` restricts it to some models.
     `acks` says how far the node has taken the logs of others; `previous` is the trailer's sha256 of the bundle
-    before it for the same destination.
+    before it for the same destination. `successions`: which nodes go on for which, as far as the writer knows.
     """
 
     version: int = VERSION
@@ -207,6 +275,7 @@ class Header:
     acks: Mapping[str, int] = field(default_factory=dict)
     previous: str | None = None
     requires: tuple[str, ...] = ()
+    successions: tuple[Succession, ...] = ()
     models: Mapping[str, ModelInfo]
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -228,6 +297,8 @@ class Header:
         data["acks"] = dict(self.acks)
         data["previous"] = self.previous
         data["requires"] = list(self.requires)
+        if self.successions:
+            data["successions"] = [each.to_dict() for each in self.successions]
         data["models"] = {label: info.to_dict() for label, info in self.models.items()}
         return add_extra(data, self.extra, _KEYS)
 
@@ -261,6 +332,7 @@ class Header:
             acks=_check_acks(data),
             previous=previous,
             requires=requires,
+            successions=_check_successions(data),
             models={
                 check_model_label("models", label): ModelInfo.from_dict(info, f"models.{named(label)}")
                 for label, info in models.items()
@@ -332,3 +404,14 @@ def _check_acks(data: Mapping[str, Any]) -> dict[str, int]:
             raise RecordError(f"acks has {shown(seq)}, not a position", rule="R42")
         check_integer(f"acks.{check_node_id('acks', node)}", seq, 0)
     return acks
+
+
+def _check_successions(data: Mapping[str, Any]) -> tuple[Succession, ...]:
+    if "successions" not in data:
+        return ()
+    if type(data["successions"]) is not list:
+        raise refuse_type("successions", data["successions"], "an array")
+    found = tuple(map(Succession.from_dict, data["successions"]))
+    if not found or len({each.node for each in found}) != len(found):
+        raise RecordError("successions is empty or has a node twice", rule="R79")
+    return found

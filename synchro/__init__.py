@@ -19,6 +19,7 @@ A map, in the order in which one change travels::
       checkpoints   what is known here already; gaps and forks
       replaying     an archive up to a moment
       restoring     a database set back to a backup recognises itself, and goes on under a new id
+      successions   … and what others make of that
       resolving     ids and natural keys → our rows
       alike         rows without either that both sides have had from the start
       planner       what to write; writes nothing (plan: its words; plan_links, plan_merges, plan_parents: its parts)

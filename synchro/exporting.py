@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import tempfile
 import time
 import uuid
@@ -34,7 +35,22 @@ from changelog_format import (
 )
 from changelog_format.archive import ENCRYPTED
 from changelog_format.dates import format_date, parse_date
-from synchro import changelog, moments, nodes, portable, progress, registry, scanning, schemas, serialize, stored, trust
+from synchro import (
+    changelog,
+    conf,
+    moments,
+    nodes,
+    portable,
+    progress,
+    registry,
+    restoring,
+    scanning,
+    schemas,
+    serialize,
+    stored,
+    successions,
+    trust,
+)
 from synchro.assembling import SEQ, Assembler, Run
 from synchro.errors import ExportError
 from synchro.folding import folded_records
@@ -53,6 +69,7 @@ FILES = "files"
 FORGOTTEN = "unknown"
 """The type, in a header, of a field that its model does not have any more."""
 UNMARKED = "Nothing was marked as exported."
+_NAMED = re.compile(r"-[0-9]{6,}-([0-9]{6,})")
 
 
 Mode = Literal["history", "squash", "snapshot"]
@@ -78,6 +95,7 @@ HISTORY = Selection()
 class ExportReport:
     """What was written. ``file`` is the path, or "-" for a stream; positions are those of this node's log.
 
+    ``new_id``: by what was in the folder this database turned out to be a restored backup, and goes on under this id.
     ``moved``: the destination's position moved by it. ``files`` counts contents of files; ``missing_files`` names some
     that rows name and that are not there.
     """
@@ -96,6 +114,7 @@ class ExportReport:
     files: int = 0
     file_bytes: int = 0
     missing_files: tuple[str, ...] = ()
+    new_id: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers as ``--json`` prints them."""
@@ -118,6 +137,12 @@ class Job:
     selection: Selection = HISTORY
     signer: Signer | None = None
     recipients: Recipients | None = None
+    new_id: str | None = None
+
+    @property
+    def acknowledges(self) -> bool:
+        """There is no change in it: it only says what this node has of others."""
+        return self.start == self.end
 
 
 Watch = Callable[[BundleWriter, int], None]
@@ -135,6 +160,7 @@ def export_bundle(
     mode: Mode = "history",
     scan: bool = False,
     models: Iterable[str] | None = None,
+    acknowledge: bool = False,
     encrypt_to: Sequence[str] = (),
     using: str = DEFAULT_DB_ALIAS,
 ) -> ExportReport | None:
@@ -150,10 +176,14 @@ def export_bundle(
     starts from. *scan*: log what was written past the log first. *models* (labels or apps): only their changes, and no
     position moves on either side. *encrypt_to*: recipients of age, instead of those that the settings name for *to*.
 
+    With *acknowledge* a bundle without changes is written when there is nothing new, for those to hear of this node
+    for whom it only has what it took from them.
+
     The file appears whole or not at all; only then does the position move. Raises ``ExportError``, ``ScanError``,
     ``ClockError``, ``KeySettingError``, ``StorageError``, ``OSError``.
     """
     selection = _selection(mode, models, since)
+    new_id = look_around(target, using)
     if scan or mode == "snapshot":
         scanning.scan(whole=mode == "snapshot", using=using)
     job = prepare(
@@ -163,10 +193,54 @@ def export_bundle(
         overlap=overlap,
         with_files=with_files,
         selection=selection,
+        acknowledge=acknowledge,
         encrypt_to=encrypt_to,
         using=using,
     )
-    return None if job is None else write(job, target, level=level, using=using)
+    if job is None:
+        return None
+    return write(replace(job, new_id=new_id), target, level=level, using=using)
+
+
+def look_around(target: str | Path | BinaryIO | None, using: str) -> str | None:
+    """Where bundles of this deployment lie in the folder of *target* that its log has not got: it was set back.
+
+    It takes a new id then, which is returned, before it gives away their positions a second time.
+    """
+    if (target is not None and not isinstance(target, (str, Path))) or stored.parse(target) is not None:
+        return None
+    path = Path() if target is None else Path(target)
+    node = nodes.own(using)
+    folder = path if path.is_dir() else path.parent
+    if node is None or (using == DEFAULT_DB_ALIAS and node.name != conf.node_name(using)) or not folder.is_dir():
+        return None  # nothing was written yet, or it is a copy that has not taken its own id yet
+    files = {*folder.glob(f"{node.ident}-*{SUFFIX}*"), *([path] if path.is_file() else ())}
+    ends = [each for file in files for each in _ends(file, node)]
+    found = restoring.parting_by_files(ends, node, using)
+    if found is None:
+        return None
+    with transaction.atomic(using=using, durable=True):
+        node = restoring.go_on(nodes.lock_own(using), found, using)
+    return node.ident
+
+
+def _ends(path: Path, node: Node) -> list[tuple[int, int | None]]:
+    """Between which positions of the log of *node* the bundle at *path* is, with their dates; nothing where it is none.
+
+    Of one that is encrypted for others only its name tells.
+    """
+    try:
+        with open_bundle(path) as reader:
+            header = reader.header
+    except OSError:
+        return []
+    except BundleError:
+        named = _NAMED.search(path.name)
+        return [(int(named[1]), None)] if named and path.name.endswith(ENCRYPTED) else []
+    if header.node.id != node.ident:
+        return []
+    ends = [each for each in (header.start, header.end) if each.date is not None]
+    return [(each.seq, parse_date(each.date or "")) for each in ends]
 
 
 def _selection(mode: Mode, models: Iterable[str] | None, since: int | None) -> Selection:
@@ -187,6 +261,7 @@ def prepare(
     overlap: int,
     with_files: bool = False,
     selection: Selection = HISTORY,
+    acknowledge: bool = False,
     encrypt_to: Sequence[str] = (),
     using: str,
 ) -> Job | None:
@@ -207,8 +282,9 @@ def prepare(
         raise ExportError(f"An overlap of {overlap} ranges: it repeats some, or none with 0.")
     if overlap and (since is not None or until is not None):
         raise ExportError("An overlap repeats previous ranges; --since and --until name a range of their own.")
-    if start >= end:
+    if start >= end and not (acknowledge and since is None and until is None):
         return None
+    start = min(start, end)
     if selection.mode == "squash" and start < node.reset_seq:  # nobody would see the hole
         raise _beyond_horizon(node, start)
     if overlap and selection.mode != "snapshot":
@@ -218,7 +294,7 @@ def prepare(
         destination=destination,
         start=start,
         end=end,
-        moves=since is None and until is None and selection.only is None,
+        moves=since is None and until is None and selection.only is None and start < end,
         with_files=with_files,
         selection=selection,
         signer=signer,
@@ -285,6 +361,7 @@ def _written(
         files=len(files.sent) if files is not None else 0,
         file_bytes=files.bytes if files is not None else 0,
         missing_files=files.named_missing() if files is not None else (),
+        new_id=job.new_id,
     )
     _record(node, destination, header, trailer, report, files=files, using=using)
     announce(bundle_exported, sender=Bundle, report=report, using=using)
@@ -455,7 +532,8 @@ def _names(job: Job) -> Iterator[str]:
 
     There is one name, but of one that is encrypted for others, since nobody can say here what is in such a file.
     """
-    name = f"{job.node.ident}-{job.start + 1:06d}-{job.end:06d}{job.selection.suffix}"
+    covered = f"{job.end:06d}-ack" if job.acknowledges else f"{job.start + 1:06d}-{job.end:06d}"
+    name = f"{job.node.ident}-{covered}{job.selection.suffix}"
     if job.recipients is None:
         yield f"{name}{SUFFIX}"
         return
@@ -514,9 +592,10 @@ def _header(job: Job, using: str, *, as_logged: bool = False) -> Header:
         acks=_acks(using),
         previous=_previous(node, destination, start, using),
         requires=(FILES,) if job.with_files else (),
+        successions=successions.known(using),
         models=model_infos(node, start, end, using, as_logged=as_logged),
     )
-    for text in sent.order_by("-pk").values_list("header", flat=True):
+    for text in () if job.acknowledges else sent.order_by("-pk").values_list("header", flat=True):
         earlier = Header.from_dict(orjson.loads(text))
         if (earlier.mode, earlier.only) == (fresh.mode, fresh.only):
             if (earlier.models, earlier.start, earlier.end, earlier.requires) == (
@@ -557,8 +636,10 @@ def _acks(using: str) -> dict[str, int]:
 def _previous(node: Node, destination: Destination, start: int, using: str) -> str | None:
     if start == 0:
         return None
-    before = Bundle.objects.using(using).filter(
-        direction=Bundle.Direction.SENT, node=node, destination=destination.name, last_seq=start
+    before = (
+        Bundle.objects.using(using)
+        .filter(direction=Bundle.Direction.SENT, node=node, destination=destination.name, last_seq=start)
+        .exclude(first_seq=start)
     )
     return before.order_by("-pk").values_list("sha256", flat=True).first()
 

@@ -74,8 +74,9 @@ class Node(models.Model):
     """A deployment: this one (``own``), or another whose changes arrived here.
 
     For this node ``seq`` and ``clock`` are the last position and date of its log. ``taken_seq`` and ``taken_date`` are
-    the checkpoint of what was imported from another node; ``acked_seq`` is what it is known to have of ours. The row of
-    the current own node is also the lock under which sealing and importing happen.
+    the checkpoint of what was imported from another node; ``acked_seq`` is what it is known to have of ours. A node
+    that goes on for another one, whose log was set back, names that as its ``predecessor``; ``succession`` is what
+    headers say of it. The row of the current own node is also the lock under which sealing and importing happen.
     """
 
     ident = ExactCharField(_("id"), max_length=NODE_LENGTH, unique=True)
@@ -92,6 +93,8 @@ class Node(models.Model):
     taken_seq = models.BigIntegerField(_("imported up to"), default=0)
     taken_date = models.BigIntegerField(_("date at the checkpoint"), null=True)
     acked_seq = models.BigIntegerField(_("has of this node"), default=0)
+    predecessor = models.ForeignKey("self", models.PROTECT, null=True, related_name="+", editable=False)
+    succession = models.TextField(default="", blank=True, editable=False)
     heard = models.DateTimeField(_("last heard"), null=True)
 
     class Meta:

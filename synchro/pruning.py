@@ -23,6 +23,7 @@ from django.db.models import Exists, Min, OuterRef, Q
 from synchro import nodes, serialize
 from synchro.errors import PruneError
 from synchro.models import Action, ChangeLog, Conflict, Destination, Held, Node, Version
+from synchro.successions import succeeded
 from synchro.versions import Stamp
 
 
@@ -97,8 +98,10 @@ def prune(
 def _holders(node: Node, ignore: Collection[str], using: str) -> list[Holder]:
     destinations = Destination.objects.using(using).filter(log=node)
     found = [(each.name, each.name, Holder(name=f"destination {each.name}", seq=each.seq)) for each in destinations]
-    # Those whose own bundles arrived here. Of others, known by what was relayed, nobody says what they have.
-    peers = Node.objects.using(using).filter(own=False, heard__isnull=False)
+    # Those whose own bundles arrived here, and who goes on for such under another id, which may not have said yet what
+    # it has. Of others, known by what was relayed, nobody says what they have.
+    heard = Q(heard__isnull=False) | Q(predecessor__heard__isnull=False)
+    peers = Node.objects.using(using).filter(heard, own=False).exclude(succeeded(using))
     found += [(each.ident, each.name, Holder(name=f"node {each.ident}", seq=each.acked_seq)) for each in peers]
     unknown = set(ignore) - {name for ident, name, _ in found} - {ident for ident, _, _ in found}
     if unknown:

@@ -26,6 +26,7 @@ from synchro.errors import ExportError, ForkError, RequestError
 from synchro.exporting import ExportReport, export_bundle
 from synchro.models import Node
 from synchro.splitting import export_parts
+from synchro.successions import succeeded
 from synchro.trust import Sources
 
 TYPE = "synchro-request"
@@ -110,7 +111,7 @@ def missing_before(
 
 def everything_since(peer: str, using: str = DEFAULT_DB_ALIAS) -> Request:
     """A request for all that the node *peer* (its id, or its name where that is clear) has and this one has not."""
-    rows = Node.objects.using(using).filter(own=False, heard__isnull=False)
+    rows = Node.objects.using(using).filter(own=False, heard__isnull=False).exclude(succeeded(using))
     found = list(rows.filter(ident=peer)) or list(rows.filter(name=peer))
     if len(found) != 1:
         known = ", ".join(rows.order_by("ident").values_list("ident", flat=True)) or "none"

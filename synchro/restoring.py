@@ -9,15 +9,18 @@ comes back as changes of the old id, as any other node's.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import orjson
 from django.db.models import F, Max
 
-from changelog_format import Change, Header, ObjectRecord
+from changelog_format import Change, Header, ObjectRecord, Succession
 from changelog_format.dates import parse_date
 from synchro import conf, nodes, references, serialize
 from synchro.models import ChangeLog, Destination, KnownRange, Node, Version
+from synchro.successions import moved
 
 
 class OwnChanges:
@@ -92,8 +95,22 @@ def parting(changes: OwnChanges, node: Node, using: str) -> Parting | None:
             compare(each.seq, parse_date(each.date or ""), known.get(each.seq))
     if header.acks.get(node.ident, 0) > node.seq:
         wrong = wrong or node.seq + 1
-    if not wrong:
-        return None
+    return _parting(matched, wrong, node, using) if wrong else None
+
+
+def parting_by_files(ends: Iterable[tuple[int, int | None]], node: Node, using: str) -> Parting | None:
+    """As :func:`parting`, by the *ends* (position and date, where it is known) of bundles that *node* wrote."""
+    matched, wrong = 0, 0
+    for seq, theirs in set(ends):
+        ours = None if theirs is None or seq > node.seq else nodes.date_at(node, seq, using)
+        if seq > node.seq or (ours is not None and ours != theirs):
+            wrong = min(wrong or seq, seq)
+        elif ours is not None:
+            matched = max(matched, seq)
+    return _parting(matched, wrong, node, using) if wrong else None
+
+
+def _parting(matched: int, wrong: int, node: Node, using: str) -> Parting:
     # A log is one line: where it has the same change at one position, it has the same ones before. What a peer said to
     # have, at an earlier import that showed nothing of this, is common too.
     acked = Node.objects.using(using).filter(own=False).aggregate(most=Max("acked_seq"))["most"] or 0
@@ -116,13 +133,14 @@ def go_on(old: Node, found: Parting, using: str) -> Node:
     new = Node.objects.using(using).create(
         ident=nodes.new_ident(name), name=name, own=True, current=True, clock=old.clock
     )
-    _rename_forked(old, new, found.common, using)
+    renamed = _rename_forked(old, new, found.common, using)
     references.pin_newborn(new, using)
     references.pin_births(old.ident, using)
     KnownRange.objects.using(using).filter(origin=old).delete()
     if found.common:
         KnownRange.objects.using(using).create(origin=old, first=1, last=found.common)
     nodes.move_log(old, new, resend, using)
+    _tell(old, new, found.common, renamed, using)
     Destination.objects.using(using).bulk_create(
         Destination(log=new, name=each) for each in old.destinations.using(using).values_list("name", flat=True)
     )
@@ -130,14 +148,28 @@ def go_on(old: Node, found: Parting, using: str) -> Node:
     return new
 
 
-def _rename_forked(old: Node, new: Node, common: int, using: str) -> None:
-    """What *old* made after *common* was made by *new*: whoever else has these positions has other changes there."""
+def _tell(old: Node, new: Node, common: int, renamed: list[int], using: str) -> None:
+    """Write down, for the headers of bundles, that *new* goes on for *old*, and what became of *renamed*."""
+    logged = ChangeLog.objects.using(using).filter(origin=new).order_by("origin_seq")
+    rows: list[tuple[Any, ...]] = list(logged.values_list("origin_seq", "date"))
+    runs = moved((before, now, date) for before, (now, date) in zip(renamed, rows, strict=True))
+    told = Succession(node=new.ident, of=old.ident, after=common, moved=runs)
+    new.predecessor, new.succession = old, orjson.dumps(told.to_dict()).decode()
+
+
+def _rename_forked(old: Node, new: Node, common: int, using: str) -> list[int]:
+    """What *old* made after *common* was made by *new*: whoever else has these positions has other changes there.
+
+    The positions that these changes had.
+    """
     forked = ChangeLog.objects.using(using).filter(origin=old, log=old, origin_seq__gt=common)
     first = forked.order_by("origin_seq").values_list("date", flat=True).first()
     if first is None:
-        return
+        return []
+    positions: list[Any] = list(forked.order_by("origin_seq").values_list("origin_seq", flat=True))
     # One node's dates increase with its positions, so this finds just the versions of these changes.
     Version.objects.using(using).filter(node=old, date__gte=first).update(node=new)
     ChangeLog.objects.using(using).filter(base_node=old, base__gte=first).update(base_node=new)
     # Negative for now: they get their positions in move_log.
     forked.update(origin=new, origin_seq=-F("origin_seq"))
+    return positions

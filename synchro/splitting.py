@@ -16,7 +16,7 @@ from django.db import DEFAULT_DB_ALIAS
 from changelog_format import BundleWriter
 from synchro import stored
 from synchro.errors import ExportError
-from synchro.exporting import DEFAULT_DESTINATION, ExportReport, Job, prepare, write
+from synchro.exporting import DEFAULT_DESTINATION, ExportReport, Job, look_around, prepare, write
 
 # The header of the part that is written in the end may be a little longer than that of the attempt.
 SLACK = 1024
@@ -66,11 +66,12 @@ def export_parts(
     place = stored.parse(folder)
     if not (place.is_folder if place is not None else Path(folder).is_dir()):
         raise ExportError(f"{folder} is no folder; parts of a bounded size are written to one, named by their ranges.")
+    new_id = look_around(folder, using)
     job = prepare(
         to=to, since=since, until=until, overlap=overlap, with_files=with_files, encrypt_to=encrypt_to, using=using
     )
     while job is not None:
-        report = _part(job, folder, max_size, level, using)
+        report = _part(replace(job, new_id=new_id), folder, max_size, level, using)
         yield report
         job = replace(job, start=report.to_seq) if report.to_seq < job.end else None
 

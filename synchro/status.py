@@ -28,14 +28,16 @@ class DestinationStatus:
 class PeerStatus:
     """``taken``: how far its log was imported; ``acked``: how far it is known to have taken ours.
 
-    ``lacks``: sealed changes of ours that it is not known to have. ``heard``: when its last bundle was taken, and
-    ``silent_days`` how many days ago that was; None for nodes of which only others told.
+    ``succeeded_by``: it was restored from a backup and goes on under that id. ``lacks``: sealed changes of ours that it
+    is not known to have. ``heard``: when its last bundle was taken, and ``silent_days`` how many days ago that was;
+    None for nodes of which only others told.
     """
 
     node: str
     taken: int
     acked: int
     lacks: int
+    succeeded_by: str | None
     heard: str | None
     silent_days: int | None
 
@@ -76,6 +78,7 @@ def status(using: str = DEFAULT_DB_ALIAS) -> Status:
     seq = node.seq if node is not None else 0
     destinations = Destination.objects.using(using).filter(log=node).order_by("name") if node is not None else ()
     peers = Node.objects.using(using).filter(own=False).order_by("ident")
+    later = dict(peers.exclude(predecessor=None).values_list("predecessor", "ident"))
     reasons = Held.objects.using(using).values_list("reason").annotate(number=Count("pk")).order_by("-number")
     return Status(
         node=node.ident if node is not None else None,
@@ -101,6 +104,7 @@ def status(using: str = DEFAULT_DB_ALIAS) -> Status:
                 taken=each.taken_seq,
                 acked=each.acked_seq,
                 lacks=max(seq - each.acked_seq, 0),
+                succeeded_by=later.get(each.pk),
                 heard=each.heard.isoformat() if each.heard else None,
                 silent_days=(timezone.now() - each.heard).days if each.heard else None,
             )

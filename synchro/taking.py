@@ -29,6 +29,7 @@ from synchro import (
     schemas,
     serialize,
     settling,
+    successions,
     upcasting,
 )
 from synchro.checkpoints import Checkpoints
@@ -173,6 +174,7 @@ class Taking:
         self._tables: set[str] = set()
         self._refused: set[tuple[str, int]] = set()
         self._orphans: set[tuple[str, int]] = set()
+        self._renamed: successions.Renamed | None = None
         self._still_held: Sequence[Incoming] = ()
         self.files = IncomingFiles(using, reading=dry_run)
         self._known: list[Incoming] = []
@@ -195,6 +197,7 @@ class Taking:
         seal_pending(node, self._using)
         if self._header.node.id in nodes.own_idents(self._using):
             return self._own_bundle()
+        successions.note(self._header.successions, self._using)
         checkpoints = Checkpoints(self._header, node, self._using)
         checkpoints.check(allow_gap=self._allow_gap)
         self._check_schema(checkpoints.peer)
@@ -379,8 +382,11 @@ class Taking:
 
     def _unknown(self, batch: Sequence[Change | ObjectRecord], checkpoints: Checkpoints) -> list[Incoming]:
         sender, versions = self._header.node.id, self._versions
+        if self._renamed is None:
+            self._renamed = successions.Renamed(self._header.successions, self._using)
         incoming = [
-            Incoming.of(record, sender, record.version or versions.get(record.model, 1), self._keys) for record in batch
+            self._renamed(Incoming.of(record, sender, record.version or versions.get(record.model, 1), self._keys))
+            for record in batch
         ]
         fresh, known = checkpoints.unknown(incoming)
         if self._vouch is not None:

@@ -42,6 +42,7 @@ from changelog_format import (  # noqa: E402
     Header,
     Identities,
     ModelInfo,
+    Moved,
     NodeInfo,
     ObjectRecord,
     Origin,
@@ -49,6 +50,7 @@ from changelog_format import (  # noqa: E402
     Range,
     Recipients,
     Signer,
+    Succession,
     Target,
     TrustedKeys,
     check_relayed,
@@ -241,6 +243,15 @@ def every_value() -> tuple[dict[str, str], dict[str, Any]]:
     return dict.fromkeys(values, "Field"), {name: encode_value(value) for name, value in values.items()}
 
 
+def succession() -> Succession:
+    """Return one of which three changes have other positions."""
+    moved = (
+        Moved(first=10, last=11, at=3, start=day(3), end=day(4)),
+        Moved(first=12, last=12, at=6, start=day(5), end=day(5)),
+    )
+    return Succession(node="ship-00000002", of="ship-00000001", after=9, moved=moved)
+
+
 def good() -> dict[str, tuple[Header, list[Change | ObjectRecord | FilePiece], int]]:
     """Return name, header, records and frame size of each good bundle."""
     types, values = every_value()
@@ -261,6 +272,9 @@ def good() -> dict[str, tuple[Header, list[Change | ObjectRecord | FilePiece], i
         ),
         "frames": (header(40), filler, 1024),
         "continued": (header(4, **later), [change(3), change(4)], 4096),
+        "successions": (
+            header(0, successions=(succession(), Succession(node=HQ, of="hq-00000001", after=0))), [], 4096,
+        ),
         "only": (header(9, only=("geo.city", "geo.tag")), [change(2), change(5)], 4096),
         "versions": in_versions(),
         "files": with_files(),
@@ -543,6 +557,8 @@ def bad_records() -> dict[str, bytes]:
     tag = {"model": "geo.tag", "id": f"{OFFICE}/77", "key": None}
     obj = COUNTRY_OBJECT.to_dict()
     other = without(CITY_1.to_dict(), "version")
+    later = succession().to_dict()
+    moved = later["moved"][0]
     return {
         "R28-unknown-type": add("type", "note"),
         "R28-no-type": assemble(HEAD, without(ADD, "type")),
@@ -621,6 +637,15 @@ def bad_records() -> dict[str, bytes]:
         "R49-greater": body_of("same", same=[f"{OFFICE}/1", f"{HQ}/4"]),
         "R50-resolution": assemble(HEAD, ADD | {"resolution": False}),
         "R52-link": body_of("link", field="country", target=tag),
+        "R79-empty": head("successions", []),
+        "R79-twice": head("successions", [later] * 2),
+        "R79-itself": head("successions", [later | {"of": later["node"]}]),
+        "R79-before": head("successions", [later | {"after": 10}]),
+        "R79-backwards": head("successions", [later | {"moved": [moved | {"last": 9}]}]),
+        "R79-dates": head("successions", [later | {"moved": [moved | {"to": day(1)}]}]),
+        "R29-succession": head("successions", [later | {"why": "restored"}]),
+        "R30-succession": head("successions", [later | {"after": -1}]),
+        "R31-succession": head("successions", [later | {"of": "ship"}]),
         "R65-own": head("models/geo.city/versions", {"1": other}),
         "R65-zero": head("models/geo.city/versions", {"0": other}),
         "R65-leading-zero": head("models/geo.city/versions", {"02": other}),

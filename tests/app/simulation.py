@@ -1,35 +1,88 @@
 """Several deployments in one process, and what may happen to them and to the files between them.
 
 A schedule is a list of steps: what people do at a deployment, and what becomes of the files that they carry: late,
-lost, twice, out of order, through others. Afterwards everything is exchanged, and :meth:`World.check` says whether the
-promises were kept: one state everywhere, nothing lost unseen, nothing that a second import would change, and an end.
+lost, twice, out of order, folded, in part, through others. Databases are copied, set back to backups, and pruned.
+Afterwards everything is exchanged and decided, and :meth:`World.check` says whether the promises were kept: one state
+everywhere, nothing lost unseen, nothing back from the dead, nothing that a second import would change, and an end.
 """
 
+import io
 import json
+import tempfile
 from collections import defaultdict
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from unittest import mock
 
-from django.db import IntegrityError, models, transaction
+from django.db import IntegrityError, connections, models, transaction
 from django.db.models import QuerySet
 
-from synchro import changelog, registry
-from synchro.errors import GapError
+from changelog_format.dates import format_date
+from synchro import changelog, nodes, registry
+from synchro.conflicts import conflicts, keep, merge
+from synchro.conflicts import take as take_incoming
+from synchro.errors import ExportError, ForkError, GapError, ResolveError
 from synchro.models import ChangeLog, Conflict, Held, Node, Version
-from tests.app.deploy import dump, records, rolled_back, take, write
+from synchro.pruning import prune
+from synchro.requests import answer, missing_before, write_request
+from synchro.seal import seal
+from tests.app.deploy import ALIASES, dump, lines, rolled_back, take, write
 from tests.app.test_replay_property import Office
 from tests.project.shop.models import City, Country, Person, Tag
 
-OFFICE, HQ, SHIP = NODES = ("default", "hq", "ship")
-TOPOLOGIES = {
-    "pair": ((OFFICE, HQ), (HQ, OFFICE)),
-    "star": ((OFFICE, HQ), (HQ, OFFICE), (SHIP, HQ), (HQ, SHIP)),
-    "ring": ((OFFICE, HQ), (HQ, SHIP), (SHIP, OFFICE)),
-    "mesh": tuple((one, other) for one in NODES for other in NODES if one != other),
-}
+OFFICE, HQ, SHIP = ALIASES
+ANNEX, DEPOT = FURTHER = ("annex", "depot")
+NODES = (*ALIASES, *FURTHER)
+TOPOLOGIES = ("pair", "star", "ring", "mesh")
 FILES = ("export", "export", "take", "take", "take", "late", "lose", "again")
+FOLDS = ("squash", "squash", "snapshot", "partial", "partial", "overlap", "prune", "prune")
+DISASTERS = ("backup", "restore", "join")
+CARRIED = {*FILES, *FOLDS} - {"prune"}
 START = 1_790_000_000_000_000
-ROUNDS = 12
+ROUNDS = 14
+
+
+def ways(topology, places):
+    """Who hands files to whom."""
+    hub, *others = places
+    if topology == "star":
+        return [way for each in others for way in ((each, hub), (hub, each))]
+    if topology == "ring":
+        return list(zip(places, [*others, hub], strict=True))
+    return [(one, other) for one in places for other in places if one != other]
+
+
+@contextmanager
+def more_deployments(*aliases):
+    """Databases beside those of the settings, in memory, empty as SHIP's is."""
+    for alias in aliases:
+        connections.databases[alias] = {**connections.databases[SHIP], "NAME": ":memory:"}
+        connections[alias].connect()
+        connections[SHIP].ensure_connection()
+        connections[SHIP].connection.backup(connections[alias].connection)
+    try:
+        yield
+    finally:
+        for alias in aliases:
+            connections[alias].connection.close()
+            del connections[alias]
+            del connections.databases[alias]
+
+
+def can_have_more():
+    return all(connections[alias].vendor == "sqlite" for alias in ALIASES)
+
+
+def copy_database(source, target):
+    """*target* becomes what a copy of *source*'s file would be."""
+    with connections[source].cursor() as there, connections[target].cursor() as here:
+        for table in [*connections[source].introspection.table_names(there), "sqlite_sequence"]:
+            here.execute(f"DELETE FROM {table}")
+            there.execute(f"SELECT * FROM {table}")
+            rows = there.fetchall()
+            if rows:
+                marks = ", ".join(["%s"] * len(rows[0]))
+                here.executemany(f"INSERT INTO {table} VALUES ({marks})", rows)
 
 
 class People(Office):
@@ -43,20 +96,22 @@ class People(Office):
 class World:
     """Some deployments, the files on their way between them, and a clock that only the schedule moves."""
 
-    def __init__(self, topology="mesh", policies=None, skews=(0, 0, 0)):
-        self.ways = TOPOLOGIES[topology]
-        self.nodes = tuple(dict.fromkeys(alias for way in self.ways for alias in way))
-        self.policies = dict(zip(NODES, policies or ("newest",) * 3, strict=False))
-        self.skews = dict(zip(NODES, skews, strict=True))
+    def __init__(self, topology="mesh", policies=None, skews=(), size=3):
+        self.nodes = list(NODES[: 2 if topology == "pair" else size])
+        self.ways = ways(topology, self.nodes)
+        self.policies = dict(zip(NODES, policies or (), strict=False))
+        self.skews = dict(zip(NODES, skews, strict=False))
         self.clock = START
         self.waiting = defaultdict(list)
         self.taken = []
-        self.written = []
+        self.backups = set()
+        self.remembered = set()
+        self.made_on = {}
 
     @contextmanager
     def at(self, alias):
         """Things happen at *alias*, by its clock."""
-        with mock.patch.object(changelog, "now", return_value=self.clock + self.skews[alias]):
+        with mock.patch.object(changelog, "now", return_value=self.clock + self.skews.get(alias, 0)):
             yield
 
     # --- what may happen ----------------------------------------------------------------------------------------------
@@ -65,8 +120,10 @@ class World:
         self.found()
         for name, place, *numbers in schedule:
             self.clock += numbers[2] % 3  # two things may happen at the same moment
-            if name in FILES:
+            if name in CARRIED:
                 getattr(self, name)(self.ways[place % len(self.ways)], numbers[0])
+            elif name in {"prune", "decide", *DISASTERS}:
+                getattr(self, name)(self.nodes[place % len(self.nodes)], *numbers[:2])
             else:
                 alias = self.nodes[place % len(self.nodes)]
                 with self.at(alias):
@@ -84,13 +141,25 @@ class World:
                 office.do("add_person", number, number, number)
         self.exchange()
 
-    def export(self, way, _number=0):
+    def export(self, way, _number=0, **options):
         source, target = way
         with self.at(source):
-            data, report = write(source, to=target)
+            data, report = write(source, to=target, **options)
         if report is not None:
             self.waiting[way].append((data, report))
-            self.written.append(data)
+
+    def squash(self, way, _number):
+        with suppress(ExportError):  # beyond what was pruned
+            self.export(way, mode="squash")
+
+    def snapshot(self, way, _number):
+        self.export(way, mode="snapshot")
+
+    def partial(self, way, number):
+        self.export(way, models=[("shop.person", "shop.tag", "shop.city", "shop.place", "shop.device")[number % 5]])
+
+    def overlap(self, way, number):
+        self.export(way, overlap=1 + number % 3)
 
     def take(self, way, number=0):
         """The first file that waits; when one before it is missing, that is asked for."""
@@ -98,32 +167,116 @@ class World:
 
     def late(self, way, number):
         """Any of the files that wait."""
-        if not self.waiting[way]:
-            return
-        _source, target = way
-        data, report = self.waiting[way].pop(number % len(self.waiting[way]))
+        if self.waiting[way]:
+            data, _ = self.waiting[way].pop(number % len(self.waiting[way]))
+            self.deliver(way, data)
+
+    def deliver(self, way, data):
+        source, target = way
         try:
             self.bring(data, target)
         except GapError:
-            missing, _ = self.rewrite(way, until=report.to_seq)
-            self.bring(missing, target)
+            self.ask(way, data)
+            self.bring(data, target)
+        except ForkError:
+            # As the error says: the sender has to hear of it, and goes on under another name.
+            answered, _ = self.rewrite((target, source))
+            if answered is not None:
+                self.bring(answered, source)
 
-    def rewrite(self, way, until=None):
+    def ask(self, way, data):
+        """Write down what is missing before *data*, and have it answered."""
         source, target = way
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "bundle.jsonl.zst"
+            file.write_bytes(data)
+            for request in missing_before([file], target):
+                asked = write_request(request, folder)
+                stream = io.BytesIO()
+                try:
+                    with self.at(source):
+                        list(answer(asked, stream, using=source))
+                    self.bring(stream.getvalue(), target)
+                except ExportError:  # pruned meanwhile
+                    with self.at(source):
+                        self.bring(write(source, to=target, mode="snapshot")[0], target)
+
+    def rewrite(self, way):
+        """All that the target has not got, when the last file may have been lost and no later one shows it."""
+        source, target = way
+        mine = Node.objects.using(source).filter(current=True).first()
+        known = Node.objects.using(target).filter(ident=mine.ident).first() if mine else None
+        since = known.taken_seq if known else 0
+        if mine is None or since >= mine.seq:
+            return None, None
         with self.at(source):
-            ident = Node.objects.using(source).get(current=True).ident
-            known = Node.objects.using(target).filter(ident=ident).first()
-            data, report = write(source, to=target, since=known.taken_seq if known else 0, until=until)
-        if data is not None:
-            self.written.append(data)
-        return data, report
+            try:
+                return write(source, to=target, since=since)
+            except ExportError:
+                return write(source, to=target, mode="snapshot")
 
     def bring(self, data, target):
-        policy = self.policies[target]
         with self.at(target):
-            report = take(data, target, on_conflict=None if policy == "newest" else policy)
+            report = take(data, target, on_conflict=self.policies.get(target))
         self.taken.append((target, data))
         return report
+
+    def prune(self, alias, *_numbers):
+        with self.at(alias):
+            prune(using=alias)
+
+    def decide(self, alias, number, how):
+        """Somebody decides one of the conflicts that wait."""
+        waiting = conflicts(using=alias)
+        if not waiting:
+            return
+        found = waiting[number % len(waiting)]
+        with self.at(alias):
+            if how % 3:
+                with suppress(ResolveError):
+                    if how % 3 == 1:
+                        take_incoming(found.id, by="ann", using=alias)
+                    else:
+                        merge(found.id, incoming=found.differing()[:1], by="bob", using=alias)
+                    return
+            keep(found.id, by="eve", using=alias)
+
+    # --- disasters ----------------------------------------------------------------------------------------------------
+
+    def backup(self, alias, *_numbers):
+        with connections[alias].cursor() as cursor:
+            cursor.execute("SAVEPOINT backup")
+        self.backups.add(alias)
+
+    def restore(self, alias, *_numbers):
+        """The database is set back; as its people are told, they take something in before they send anything."""
+        if alias not in self.backups:
+            return
+        self.remembered |= self.recorded(alias)
+        self.made_on |= made_on(alias)
+        with connections[alias].cursor() as cursor:
+            cursor.execute("ROLLBACK TO SAVEPOINT backup")
+        for way in self.ways:
+            if way[1] == alias:
+                self.export(way)
+                with self.at(way[0]):
+                    data, _ = write(way[0], to=alias, mode="snapshot")
+                self.bring(data, alias)
+
+    def join(self, alias, *_numbers):
+        """Another deployment begins with a copy of the database of *alias*."""
+        fresh = next((each for each in FURTHER if each in connections.databases and each not in self.nodes), None)
+        if fresh is None:
+            return
+        with self.at(alias):
+            seal(alias)
+        copy_database(alias, fresh)
+        self.nodes.append(fresh)
+        self.ways += [(fresh, alias), (alias, fresh)]
+        with self.at(fresh):
+            nodes.take_new_id(nodes.lock_own(fresh), fresh)  # as another SYNCHRO_NODE does at its first command
+
+    # --- what may happen to files -------------------------------------------------------------------------------------
 
     def lose(self, way, number):
         if self.waiting[way]:
@@ -133,13 +286,14 @@ class World:
         """A file that was taken before comes once more."""
         mine = [data for target, data in self.taken if target == way[1]]
         if mine:
-            self.repeat(mine[number % len(mine)], way[1])
+            self.repeat([mine[number % len(mine)]], way[1])
 
-    def repeat(self, data, target):
+    def repeat(self, several, target):
         with self.at(target):
-            changelog_seal(target)
+            seal(target)
             before = left_behind(target)
-            take(data, target, on_conflict=None if self.policies[target] == "newest" else self.policies[target])
+            for data in several:
+                take(data, target, on_conflict=self.policies.get(target))
             assert left_behind(target) == before, "a file that was taken before changed something"
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -148,40 +302,37 @@ class World:
         """Carry everything everywhere, until nobody has anything new."""
         for _ in range(ROUNDS):
             self.clock += 10
-            moved = 0
-            for way in self.ways:
+            before = {alias: noted(alias) for alias in self.nodes}
+            for way in list(self.ways):
                 self.export(way)
                 while self.waiting[way]:
                     self.late(way, 0)
-                # The last file may have been lost, and no later one shows it.
-                data, report = self.rewrite(way)
-                if report is not None:
-                    again = self.bring(data, way[1])
-                    moved += again.records - again.already_known
-            if not moved and not any(changelog.pending(alias).exists() for alias in self.nodes):
-                before = {alias: left_behind(alias) for alias in self.nodes}
-                for way in self.ways:
-                    self.export(way)
-                    while self.waiting[way]:
-                        self.late(way, 0)
-                if before == {alias: left_behind(alias) for alias in self.nodes}:
-                    return
+                data, _ = self.rewrite(way)
+                if data is not None:
+                    self.deliver(way, data)
+            if before == {alias: noted(alias) for alias in self.nodes}:
+                return
         raise AssertionError("the exchange has no end")
 
     def settle(self):
         """Exchange; where people have to decide something, they do; until nothing is left to decide."""
         self.exchange()
-        for _ in range(ROUNDS):
-            if not any(self.decided(alias) for alias in self.nodes):
+        for number in range(ROUNDS):
+            # One after the other: who decides what others decide at the same time makes another conflict.
+            if not any(self.decided(alias, number) for alias in self.nodes):
                 return
             self.exchange()
         raise AssertionError(f"still held: {[held_reasons(alias) for alias in self.nodes]}")
 
-    def decided(self, alias):
+    def decided(self, alias, number):
         """Whether somebody at *alias* decided something that waited for a decision."""
+        found = conflicts(using=alias)
+        for each in found:
+            if conflicts(using=alias):
+                self.decide(alias, 0, each.id + number)
         with self.at(alias):
             if not Held.objects.using(alias).exists():
-                return False
+                return bool(found)
             # What clashes is not one object: one of the two gets another name.
             for model, name in ((Country, "code"), (Tag, "name"), (City, "name")):
                 taken = set(QuerySet(model, using=alias).values_list(name, flat=True))
@@ -205,53 +356,80 @@ class World:
             found = dump(alias)
             assert found == expected, f"{alias} differs from {first}: {sorted(set(found) ^ set(expected))[:6]}"
         self.nothing_lost()
-        for target, data in self.taken[-30:]:
-            self.repeat(data, target)
+        for alias in self.nodes:
+            self.repeat([data for target, data in self.taken if target == alias][-10:], alias)
+
+    def recorded(self, alias):
+        """The versions that are in a conflict record at *alias*."""
+        found = set()
+        for sides in Conflict.objects.using(alias).values_list("local", "incoming"):
+            found |= {(side["date"], side["node"]) for side in map(json.loads, sides) if "date" in side}
+        return found
 
     def nothing_lost(self):
-        """Every change won, or what won was made on it, or its values are in a conflict record."""
+        """Every change won, or what won was made on it, or its values are in a conflict record.
+
+        And what lives was not deleted by somebody who knew it, unless that is in a conflict record.
+        """
         changes = {}
-        for data in self.written:
-            header = _header(data)
-            for record in records(data):
+        for _, data in self.taken:
+            header, *found, _trailer = lines(data)
+            for record in found:
                 if record["type"] == "change" and record["action"] != "same":
-                    node = record.get("origin", {"node": header})["node"]
+                    node = record.get("origin", {"node": header["node"]["id"]})["node"]
                     changes[record["date"], node] = record
-        parents = {
-            stamp: (record["base"], record.get("base_node") or stamp[1])
-            for stamp, record in changes.items()
-            if record["base"]
-        }
-        kept = set()
+        parents = dict(self.made_on)
         for alias in self.nodes:
-            for date, node in Version.objects.using(alias).values_list("date", "node__ident"):
-                kept.add((_date(date), node))
-            for sides in Conflict.objects.using(alias).values_list("local", "incoming"):
-                for side in map(json.loads, sides):
-                    if "date" in side:
-                        kept.add((side["date"], side["node"]))
-        waiting = list(kept)
-        while waiting:
-            parent = parents.get(waiting.pop())
-            if parent is not None and parent not in kept:
-                kept.add(parent)
-                waiting.append(parent)
+            parents |= made_on(alias)
+
+        def with_ancestors(stamps):
+            found, waiting = set(stamps), list(stamps)
+            while waiting:
+                parent = parents.get(waiting.pop())
+                if parent is not None and parent not in found:
+                    found.add(parent)
+                    waiting.append(parent)
+            return found
+
+        recorded = self.remembered.union(*map(self.recorded, self.nodes))
+        versions = {
+            (format_date(date), node): deleted
+            for alias in self.nodes
+            for date, node, deleted in Version.objects.using(alias).values_list("date", "node__ident", "deleted")
+        }
+        kept = with_ancestors({*versions, *recorded})
         contents = {_content(changes[stamp]) for stamp in kept & changes.keys()}
         lost = [record for stamp, record in changes.items() if stamp not in kept and _content(record) not in contents]
         assert not lost, f"lost unseen: {lost[:3]}"
+        alive = {stamp for stamp, deleted in versions.items() if not deleted}
+        for stamp, record in changes.items():
+            if record["action"] in {"delete", "unlink"} and stamp not in with_ancestors(recorded):
+                back = with_ancestors({stamp}) & alive
+                assert not back, f"back from the dead: {back} although {record}"
 
 
-def simulate(schedule, topology="mesh", policies=None, skews=(0, 0, 0)):
-    with rolled_back():
-        world = World(topology, policies, skews)
+def simulate(schedule, topology="mesh", policies=None, skews=(), size=3):
+    world = World(topology, policies, skews, size)
+    further = [alias for alias in FURTHER if alias in connections.databases]
+    with rolled_back(*ALIASES, *further):
         world.run(schedule)
         world.check()
 
 
-def changelog_seal(alias):
-    from synchro.seal import seal
+def noted(alias):
+    """What tells quickly that something was logged, recorded, or decided."""
+    tables = [QuerySet(model, using=alias) for model in (ChangeLog, Conflict, Held, Version)]
+    return [rows.count() for rows in tables], changelog.pending(alias).count(), conflicts(using=alias)
 
-    seal(alias)
+
+def made_on(alias):
+    """What each change in the log of *alias* was made on, as far as it still says so."""
+    rows = ChangeLog.objects.using(alias).filter(base__isnull=False)
+    found = {}
+    # A fold of several changes is on the base of the first of them: the last of those that are known tells more.
+    for date, node, *base in rows.order_by("base").values_list("date", "origin__ident", "base", "base_node__ident"):
+        found[format_date(date), node] = (format_date(base[0]), base[1])
+    return found
 
 
 def left_behind(alias):
@@ -268,18 +446,6 @@ def held_reasons(alias):
     return list(Held.objects.using(alias).values_list("change__model", "reason"))
 
 
-def _header(data):
-    from tests.app.deploy import lines
-
-    return lines(data)[0]["node"]["id"]
-
-
-def _date(date):
-    from changelog_format.dates import format_date
-
-    return format_date(date)
-
-
 def _content(record):
     """What a change says, apart from which of several names it uses for things."""
     if record["action"] == "delete":
@@ -293,4 +459,7 @@ def _content(record):
     )
 
 
-__all__ = ["FILES", "TOPOLOGIES", "Person", "World", "simulate"]
+__all__ = [
+    "DISASTERS", "FILES", "FOLDS", "FURTHER", "NODES", "TOPOLOGIES", "Person", "World", "can_have_more",
+    "more_deployments", "simulate",
+]  # fmt: skip

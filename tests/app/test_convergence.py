@@ -1,13 +1,25 @@
-"""Any number of deployments, in any topology, come to the same state, whatever happens to the files.
+"""Any number of deployments, in any topology, come to the same state, whatever happens to them and to the files.
 
 Set SYNCHRO_SLOW=1 for many more schedules.
 """
+
+import os
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.app.simulation import FILES, TOPOLOGIES, simulate
+from tests.app.simulation import (
+    DISASTERS,
+    FILES,
+    FOLDS,
+    FURTHER,
+    NODES,
+    TOPOLOGIES,
+    can_have_more,
+    more_deployments,
+    simulate,
+)
 from tests.app.test_replay_property import SLOW
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
@@ -25,25 +37,40 @@ PROFILES = {
     "tables": ("add_place", "add_restaurant", "add_restaurant_in_place", "change_place", "change_restaurant", "delete"),
 }  # fmt: skip
 PROFILES["all"] = tuple(dict.fromkeys(deed for deeds in PROFILES.values() for deed in deeds))
+POLICIES = (None, "newest", "local", "incoming", "hold", "merge")
+EXAMPLES = 1000 if SLOW else 40 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 12
 numbers = st.integers(0, 59)
 
 
-def schedules(profile):
-    return st.lists(
-        st.tuples(st.sampled_from([*PROFILES[profile] * 2, *FILES]), numbers, numbers, numbers, numbers),
-        min_size=3,
-        max_size=25,
-    )
+@st.composite
+def worlds(draw):
+    """What :func:`simulate` takes: deployments, their policies and clocks, and a schedule."""
+    deeds = [*draw(st.sampled_from([PROFILES[name] for name in sorted(PROFILES)])) * 2, *FILES]
+    if draw(st.booleans()):
+        deeds += FOLDS
+    if draw(st.booleans()):
+        deeds += DISASTERS
+    policies = draw(st.none() | st.tuples(*[st.sampled_from(POLICIES)] * len(NODES)))
+    deeds += ["decide", "decide"] if policies else []
+    topology = draw(st.sampled_from(TOPOLOGIES))
+    return {
+        "schedule": draw(st.lists(st.tuples(st.sampled_from(deeds), *[numbers] * 4), min_size=3, max_size=25)),
+        "topology": topology,
+        "policies": policies,
+        "skews": draw(st.tuples(*[st.sampled_from([0, 0, -4, 4])] * len(NODES))),
+        "size": draw(st.integers(3, 4 if topology == "mesh" else 5)) if can_have_more() else 3,
+    }
 
 
-@settings(
-    max_examples=1000 if SLOW else 10,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)
-@given(st.data(), st.sampled_from(sorted(TOPOLOGIES)), st.sampled_from(sorted(PROFILES)))
-def test_all_come_to_the_same_state_and_nothing_is_lost(data, topology, profile):
-    skews = data.draw(st.tuples(*[st.sampled_from([0, 0, -4, 4])] * 3))
-    simulate(data.draw(schedules(profile)), topology, skews=skews)
+@settings(max_examples=EXAMPLES, suppress_health_check=[HealthCheck.too_slow])
+@given(worlds())
+def whatever_happens(world):
+    simulate(**world)
+
+
+def test_all_come_to_the_same_state_and_nothing_is_lost():
+    with more_deployments(*FURTHER if can_have_more() else ()):
+        whatever_happens()
 
 
 @pytest.mark.parametrize("topology", ["star", "mesh"])

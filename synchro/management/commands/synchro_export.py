@@ -70,6 +70,11 @@ class Command(SpokenCommand):
             "--models", nargs="+", metavar="MODEL",
             help="Only the changes of these models or apps. No position moves, here or at the importer.",
         )  # fmt: skip
+        parser.add_argument(
+            "--acknowledge", action="store_true",
+            help="Without anything new, write a bundle that only says what this node has of the others: for those who "
+            "keep their log until they hear of it.",
+        )  # fmt: skip
         parser.add_argument("--level", type=int, help="zstd's compression level, 1 to 19.")
         parser.add_argument(
             "--with-files",
@@ -125,6 +130,7 @@ class Command(SpokenCommand):
             return
         what = {name: options[name] for name in ("to", "since", "until", "overlap")}
         selected = {"mode": options["mode"] or "history", "models": options["models"], "scan": options["scan"]}
+        selected["acknowledge"] = options["acknowledge"]
         if options["max_size"] is not None:
             if options["scan"]:
                 scan(using=options["database"])
@@ -135,6 +141,16 @@ class Command(SpokenCommand):
     def _tell(self, report: ExportReport, talk: OutputWrapper, *, as_json: bool) -> None:
         if as_json:
             talk.write(orjson.dumps(report.as_dict()).decode())
+            return
+        if report.new_id is not None:
+            talk.write(
+                self.style.WARNING(
+                    "This database was restored from a backup: it had written bundles that its log does not have any "
+                    f"more. It goes on as {report.new_id}. Import what others have of it before you go on working."
+                )
+            )
+        if report.from_seq == report.to_seq:
+            talk.write(f"{report.file}: no changes, and what {report.node} has of the others.")
             return
         files = f", with {report.files} files of {filesizeformat(report.file_bytes)}" if report.files else ""
         self.say(

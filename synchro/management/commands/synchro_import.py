@@ -184,6 +184,9 @@ class Command(SpokenCommand):
         if report.own:
             self.say(f"{report.file}: written by this deployment itself ({report.node}); nothing to do.")
             return
+        if report.from_seq == report.to_seq:
+            self.say(f"{report.file}: nothing new, and what {report.node} has of the others.")
+            return
         self.say(
             f"{report.file}: {report.records} records of {report.node}, "
             f"positions {report.from_seq + 1} to {report.to_seq}: {_numbers(report)}."

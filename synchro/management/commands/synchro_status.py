@@ -84,7 +84,9 @@ class Command(SpokenCommand):
     def _tell_peers(self, found: Status) -> None:
         if not found.peers:
             return
-        ordered = sorted(found.peers, key=lambda each: (-(each.silent_days or 0), -each.lacks, each.node))
+        # Of an id that somebody went on from nothing is waited for.
+        present = [each for each in found.peers if each.succeeded_by is None or self._all]
+        ordered = sorted(present, key=lambda each: (-(each.silent_days or 0), -each.lacks, each.node))
         shown = ordered if self._all else ordered[:PEERS]
         rows = [
             (
@@ -92,7 +94,11 @@ class Command(SpokenCommand):
                 each.taken,
                 each.acked,
                 each.lacks,
-                "only from others" if each.heard is None else _ago(each.silent_days or 0),
+                f"is {_short(each.succeeded_by)} now"
+                if each.succeeded_by is not None
+                else "only from others"
+                if each.heard is None
+                else _ago(each.silent_days or 0),
             )
             for each in shown
         ]
