@@ -14,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from changelog_format import Change, FilePiece, Header, ObjectRecord
+from changelog_format import Change, FilePiece, Header, ObjectRecord, RelayError, Succession
 from changelog_format.dates import format_date, parse_date
 from synchro import (
     apply,
@@ -186,6 +186,16 @@ class Taking:
             raise RuntimeError("there is no bundle: only what is held can be tried again")
         return self._of_bundle
 
+    def _believed(self, told: Succession) -> bool:
+        """Whether the writer of the bundle may speak for both nodes of *told* (SPEC R77); others will tell it too."""
+        if self._vouch is not None:
+            try:
+                self._vouch(told.node)
+                self._vouch(told.of)
+            except RelayError:
+                return False
+        return True
+
     # --- the ways -----------------------------------------------------------------------------------------------------
 
     def take(self) -> ImportReport:
@@ -197,7 +207,7 @@ class Taking:
         seal_pending(node, self._using)
         if self._header.node.id in nodes.own_idents(self._using):
             return self._own_bundle()
-        successions.note(self._header.successions, self._using)
+        successions.note(filter(self._believed, self._header.successions), self._using)
         checkpoints = Checkpoints(self._header, node, self._using)
         checkpoints.check(allow_gap=self._allow_gap)
         self._check_schema(checkpoints.peer)

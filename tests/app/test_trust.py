@@ -14,16 +14,21 @@ from django.test import override_settings
 
 from changelog_format import (
     BundleError,
+    BundleWriter,
     EncryptionError,
     ExpiredKeyError,
+    Moved,
+    Origin,
     RelayError,
     SignatureError,
     Signer,
+    Succession,
     UnsignedError,
     UntrustedKeyError,
     open_bundle,
     verify,
 )
+from changelog_format.dates import format_date
 from changelog_format.keys import public_text, secret_text
 from synchro import export_bundle, import_bundle, import_bundles
 from synchro.checks import check_synchro
@@ -32,7 +37,7 @@ from synchro.models import ChangeLog, Node
 from synchro.replaying import replay
 from synchro.requests import answer, everything_since, read_request, write_request
 from synchro.splitting import export_parts
-from tests.app.deploy import assert_same, at, brought, carry, take, unchanged, write
+from tests.app.deploy import assert_same, at, brought, carry, rolled_back, take, unchanged, write
 from tests.project.shop.models import Country, Tag
 
 pyrage = pytest.importorskip("pyrage")
@@ -185,10 +190,41 @@ def test_a_relay_cannot_make_a_node_believe_that_it_was_restored(bundle):
     assert tag.pk
 
 
+def test_who_may_not_relay_for_a_node_cannot_say_that_it_goes_on_as_another(bundle):
+    """By that it would take from us what we know of that node, and nobody would wait for it any more."""
+    take(bundle)
+    take(bundle, "ship")
+    ident = Node.objects.get(current=True).ident
+    change = ChangeLog.objects.using("ship").get(origin__ident=ident)
+    Tag.objects.using(HQ).create(name="of hq")
+    told = Succession(
+        node=f"{ident[:-8]}ffffffff",
+        of=ident,
+        after=0,
+        moved=(Moved(first=1, last=1, at=1, start=format_date(change.date), end=format_date(change.date)),),
+    )
+    data = signed_with(signed(HQ, by="hq", to="ship"), by="hq", successions=(told,))
+    for keys, believed in (({"hq": PUBLIC["hq"]}, False), ({"hq": f"{PUBLIC['hq']} relays=office"}, True)):
+        with rolled_back("ship"), trusting(**keys):
+            take(data, "ship")
+            assert ChangeLog.objects.using("ship").get(pk=change.pk).origin.ident == (told.node if believed else ident)
+            assert Node.objects.using("ship").filter(predecessor__ident=ident).exists() is believed
+
+
+def signed_with(data, by, **changed):
+    """The bundle with another header, signed anew."""
+    with open_bundle(io.BytesIO(data)) as reader:
+        records = list(reader)
+        header = replace(reader.header, **changed)
+    stream = io.BytesIO()
+    with BundleWriter(stream, header, signer=Signer.load(SECRET[by])) as writer:
+        for record in records:
+            writer.write(record)
+    return stream.getvalue()
+
+
 def forged_signed(data, ident, by):
     """The bundle, in which the last change is said to have been made by *ident*, at a position that it never had."""
-    from changelog_format import BundleWriter, Origin
-
     with open_bundle(io.BytesIO(data)) as reader:
         *records, last = list(reader)
         header = reader.header
