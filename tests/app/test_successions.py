@@ -82,7 +82,9 @@ def test_what_is_passed_on_has_the_new_names(forked):
     assert {each["id"].partition("/")[0] for each in relayed if each["model"] in {"shop.tag", "shop.person"}} == {
         ident()
     }
-    assert {each["target"]["id"] for each in relayed if "target" in each} == {f"{ident()}/1"}
+    assert {each["target"]["id"] for each in relayed if "target" in each} == {
+        f"{ident()}/{Tag.objects.get(name='new').pk}"
+    }
     own = next(each for each in relayed if "origin" not in each)
     assert own["base_node"] == ident()
 
