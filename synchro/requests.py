@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 import orjson
 from django.db import DEFAULT_DB_ALIAS
+from django.utils.translation import gettext as _
 
 from changelog_format import BundleError, EncryptionError, Identities, SignatureError, open_bundle
 from changelog_format.archive import ENCRYPTED
@@ -44,7 +45,9 @@ class Missing:
     date: str | None
 
     def __str__(self) -> str:
-        return f"{self.since + 1} to {'the end' if self.until is None else self.until}"
+        if self.until is None:
+            return _("%(first)d to the end") % {"first": self.since + 1}
+        return _("%(first)d to %(last)d") % {"first": self.since + 1, "last": self.until}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,11 +20,13 @@ def words(node):
     """The text of a message, with … for what is different each time; None for what is no text."""
     match node:
         case ast.Constant(value=str() as value):
-            return value
+            return re.sub(r"%\(\w+\)[sdr]", "…", value)
         case ast.JoinedStr(values=values):
             return "".join(words(value) or "…" for value in values)
         case ast.BinOp(left=left):
             return words(left)
+        case ast.Call(func=ast.Name(id="ngettext"), args=[_, plural, *_]):
+            return words(plural)
         case ast.Call(args=[first, *_]):
             return words(first)
         case _:
@@ -41,7 +43,7 @@ def messages():
                 continue
             text = words(node.args[0])
             if node.func.id in errors() and text and not text.startswith("…\n"):
-                found.append((f"{path.relative_to(ROOT)}:{node.lineno}", text.replace("%(", "").replace("`", "")))
+                found.append((f"{path.relative_to(ROOT)}:{node.lineno}", text.replace("`", "")))
     return tuple(found)
 
 

@@ -7,10 +7,12 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from changelog_format import (
     BundleError,
@@ -26,6 +28,9 @@ from synchro.errors import SynchroError
 from synchro.management.progressbar import ProgressLine
 from synchro.progress import watched
 
+if TYPE_CHECKING:
+    from django.utils.functional import _StrPromise as StrPromise
+
 INTERRUPTED = 130
 UNSAID = 3
 
@@ -37,8 +42,13 @@ class SpokenCommand(BaseCommand):
     what was done look undone. Ctrl-C ends it without a traceback. ``NO_COLOR`` is ``--no-color``.
     """
 
+    help: Any = ""  # lazy until the command is made: argparse wraps plain texts only
     _typed = False
     _quiet = False
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.help = str(self.help)
 
     def run_from_argv(self, argv: list[str]) -> None:
         """As Django's; Ctrl-C where nothing more can be said of what it left behind is the same exit status, too."""
@@ -46,7 +56,7 @@ class SpokenCommand(BaseCommand):
         try:
             super().run_from_argv(argv)
         except KeyboardInterrupt:
-            self.stderr.write("Interrupted.")
+            self.stderr.write(_("Interrupted."))
             sys.exit(INTERRUPTED)
 
     def say(self, text: str, stream: OutputWrapper | None = None) -> None:
@@ -76,7 +86,8 @@ class SpokenCommand(BaseCommand):
         result = super().execute(*args, **options)
         voice.flush()
         if voice.trouble is not None and not isinstance(voice.trouble, BrokenPipeError):
-            text = f"It was done, but the output could not be written: {voice.trouble.strerror}"
+            text = _("It was done, but the output could not be written: %(error)s")
+            text %= {"error": voice.trouble.strerror}
             raise CommandError(text, returncode=UNSAID)
         return result
 
@@ -116,28 +127,42 @@ def add_database(parser: ArgumentParser) -> None:
         "--database",
         choices=tuple(connections),
         default=DEFAULT_DB_ALIAS,
-        help="The database alias to work on (default: %(default)s).",
+        help=_("The database alias to work on (default: %(default)s)."),
     )
 
 
-_HINTS: tuple[tuple[type[BundleError], str], ...] = (
+_HINTS: tuple[tuple[type[BundleError], StrPromise], ...] = (
     (
         UnsignedError,
-        "Have its writer sign it (SYNCHRO_SIGNING_KEY there), and ask how it lost its signature if it had one.",
+        gettext_lazy(
+            "Have its writer sign it (SYNCHRO_SIGNING_KEY there), and ask how it lost its signature if it had one."
+        ),
     ),
-    (UntrustedKeyError, "If that is its writer's key, add it to SYNCHRO_TRUSTED_KEYS; learn the key by another way."),
-    (ExpiredKeyError, "Have it written again with a key that is trusted at that time (see SYNCHRO_TRUSTED_KEYS)."),
-    (RelayError, "Get that node's own bundle, or add `relays=` with its name to the relaying node's key."),
-    (SignatureError, "It was changed after it was signed, or signed by somebody else. Ask for it again."),
+    (
+        UntrustedKeyError,
+        gettext_lazy("If that is its writer's key, add it to SYNCHRO_TRUSTED_KEYS; learn the key by another way."),
+    ),
+    (
+        ExpiredKeyError,
+        gettext_lazy("Have it written again with a key that is trusted at that time (see SYNCHRO_TRUSTED_KEYS)."),
+    ),
+    (
+        RelayError,
+        gettext_lazy("Get that node's own bundle, or add `relays=` with its name to the relaying node's key."),
+    ),
+    (SignatureError, gettext_lazy("It was changed after it was signed, or signed by somebody else. Ask for it again.")),
     (
         EncryptionError,
-        "Give the identity that it is encrypted to (SYNCHRO_IDENTITY or --identity), or ask for it again.",
+        gettext_lazy(
+            "Give the identity that it is encrypted to (SYNCHRO_IDENTITY or --identity), or ask for it again."
+        ),
     ),
 )
 
 
 def _hint(error: BundleError) -> str:
-    return f"Nothing was imported. {next(hint for kind, hint in _HINTS if isinstance(error, kind))}"
+    hint = next(hint for kind, hint in _HINTS if isinstance(error, kind))
+    return f"{_('Nothing was imported.')} {hint}"
 
 
 @contextmanager
@@ -145,22 +170,27 @@ def reported(using: str, *, interrupted: str) -> Iterator[None]:
     """Turn this project's errors into ``CommandError``; *interrupted* says what Ctrl-C left behind."""
     try:
         if not changelog.available(using):
-            raise CommandError(f"The database {using!r} lacks synchro's tables. Run `manage.py migrate` first.")
+            raise CommandError(
+                _("The database %(alias)r lacks synchro's tables. Run `manage.py migrate` first.") % {"alias": using}
+            )
         yield
     except SynchroError as error:
         raise CommandError(f"{error}\n{error.hint}".rstrip()) from error
     except (SignatureError, EncryptionError) as error:
-        name = ", ".join(getattr(error, "__notes__", ["The bundle"]))
+        name = ", ".join(getattr(error, "__notes__", [_("The bundle")]))
         raise CommandError(f"{name}: {error}\n{_hint(error)}") from error
     except BundleError as error:
-        name = ", ".join(getattr(error, "__notes__", ["The bundle"]))
-        raise CommandError(f"{name} is damaged or no bundle: {error}\nNothing was imported.") from error
+        name = ", ".join(getattr(error, "__notes__", [_("The bundle")]))
+        raise CommandError(
+            _("%(name)s is damaged or no bundle: %(error)s\nNothing was imported.") % {"name": name, "error": error}
+        ) from error
     except OSError as error:
         raise CommandError(f"{error.filename or 'The file'}: {error.strerror or error}") from error
     # The driver's own errors too: Django does not translate what closing a cursor of a lost connection raises.
     except (DatabaseError, connections[using].Database.Error) as error:  # type: ignore[attr-defined]
         raise CommandError(
-            f"The database refused: {error}\nNothing was changed; the same command can be run again."
+            _("The database refused: %(error)s\nNothing was changed; the same command can be run again.")
+            % {"error": error}
         ) from error
     except KeyboardInterrupt as error:
         raise CommandError(interrupted, returncode=INTERRUPTED) from error

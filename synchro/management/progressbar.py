@@ -8,6 +8,9 @@ import sys
 import time
 from typing import TextIO
 
+from django.utils.translation import gettext as _
+from django.utils.translation import pgettext_lazy
+
 from synchro.progress import Stage
 
 PATIENCE = 0.7
@@ -15,6 +18,14 @@ PATIENCE = 0.7
 _PAUSE = 0.1
 _WIDTH = 20
 _HOUR = 3600
+_STAGES = {
+    "writing": pgettext_lazy("progress", "writing"),
+    "verifying": pgettext_lazy("progress", "verifying"),
+    "planning": pgettext_lazy("progress", "planning"),
+    "importing": pgettext_lazy("progress", "importing"),
+    "scanning": pgettext_lazy("progress", "scanning"),
+    "synchronizing": pgettext_lazy("progress", "synchronizing"),
+}
 
 
 class ProgressLine:
@@ -54,14 +65,16 @@ class ProgressLine:
 
     def _text(self, done: int, total: int | None, seconds: float) -> str:
         rate = (done - self._first) / seconds
-        text = f"{self._stage}  {done:,}"
+        stage = _STAGES[self._stage] if self._stage else ""
+        text = f"{stage}  {done:,}"
         if total:
             bar = ("#" * (_WIDTH * done // total)).ljust(_WIDTH, ".")
-            text = f"{self._stage}  [{bar}] {100 * done // total:3}%  {done:,} of {total:,}"
+            of_all = _("%(done)s of %(total)s") % {"done": f"{done:,}", "total": f"{total:,}"}
+            text = f"{stage}  [{bar}] {100 * done // total:3}%  {of_all}"
         if rate >= 1:
             text += f"  {rate:,.0f}/s"
             if total:
-                text += f"  {_span((total - done) / rate)} left"
+                text += "  " + _("%(time)s left") % {"time": _span((total - done) / rate)}
         return text
 
     def _show(self, text: str) -> None:

@@ -144,7 +144,7 @@ def test_export_refuses_with_one_sentence_and_exit_code_1(folder):
 
 def test_import_says_what_it_did(bundles):
     said = run("synchro_import", bundles[0], "--database=hq")
-    assert said.startswith(f"{bundles[0]}: 1 records of office-")
+    assert said.startswith(f"{bundles[0]}: 1 record of office-")
     assert said.rstrip().endswith("positions 1 to 1: 1 added.")
     assert run("synchro_import", bundles[0], "--database=hq").rstrip().endswith("1 known already.")
     assert "written by this deployment itself" in run("synchro_import", bundles[0])
@@ -303,7 +303,7 @@ def test_status_of_both_ends(bundles):
     imported(*bundles, "4.zst")
     said = run("synchro_status", "--database=hq")
     assert ["5", "0", "6", "today"] in [line.split()[1:] for line in said.splitlines()]
-    assert "1 changes could not be applied yet" in said
+    assert "1 change could not be applied yet" in said
     found = json.loads(run("synchro_status", "--json", "--database=hq"))
     assert (found["held"], found["bundles_received"], found["peers"][0]["taken"]) == (1, 4, 5)
 

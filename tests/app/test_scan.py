@@ -352,7 +352,7 @@ def test_the_command_says_what_it_found():
         "added": 2, "changed": 0, "deleted": 0, "linked": 0, "unlinked": 0, "dry_run": False,
         "models": {"shop.tag": {"added": 2}},
     }  # fmt: skip
-    assert run() == "shop.club: 1 added\n1 changes were logged.\n"
+    assert run() == "shop.club: 1 added\n1 change was logged.\n"
     assert run() == "The log says what the tables hold.\n"
 
 

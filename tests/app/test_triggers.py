@@ -427,7 +427,7 @@ def test_status_says_what_is_noted(watched):
     sql("INSERT INTO shop_tag (name) VALUES ('raw')")
     out = io.StringIO()
     call_command("synchro_status", stdout=out)
-    assert "0 pending, 1 writes noted by triggers" in out.getvalue()
+    assert "0 pending, 1 write noted by triggers" in out.getvalue()
 
 
 def test_without_the_setting_they_are_not_installed():

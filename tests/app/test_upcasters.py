@@ -390,7 +390,7 @@ def test_the_command(versions, tmp_path):
             }
         ]
     assert warning in run(str(path))
-    assert "1 changes were held: 1 held." in run("--retry-held", "--dry-run")
+    assert "1 change was held: 1 held." in run("--retry-held", "--dry-run")
     assert orjson.loads(run("--retry-held", "--json"))["held"] == 1
 
 

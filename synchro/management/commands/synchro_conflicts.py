@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import orjson
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, pgettext, pgettext_lazy
 
 from synchro.actors import REASON
 from synchro.conflicts import ConflictInfo, conflict, conflicts, keep, merge, take
@@ -15,32 +18,59 @@ from synchro.management.commanding import SpokenCommand, add_database
 
 ACTIONS = ("list", "show", "take", "keep", "merge")
 
+_KINDS = {
+    "object": pgettext_lazy("conflict", "object"),
+    "link": pgettext_lazy("conflict", "link"),
+    "unlogged": pgettext_lazy("conflict", "unlogged"),
+    "parent": pgettext_lazy("conflict", "parent"),
+    "merge": pgettext_lazy("conflict", "merge"),
+}
+_WON = {
+    "local": gettext_lazy("local won (%(policy)s)"),
+    "incoming": gettext_lazy("incoming won (%(policy)s)"),
+    "merged": gettext_lazy("both were merged (%(policy)s)"),
+}
+_RESOLVED = {
+    "take": gettext_lazy("take by %(by)s"),
+    "keep": gettext_lazy("keep by %(by)s"),
+    "merge": gettext_lazy("merge by %(by)s"),
+    "elsewhere": gettext_lazy("elsewhere by %(by)s"),
+}
+_RESOLVED_BY_SOMEBODY = {
+    "take": gettext_lazy("take by somebody"),
+    "keep": gettext_lazy("keep by somebody"),
+    "merge": gettext_lazy("merge by somebody"),
+    "elsewhere": gettext_lazy("elsewhere by somebody"),
+}
+
 
 class Command(SpokenCommand):
-    help = (
-        "Conflicts: list those that wait for a decision, show both versions of one, take the incoming version, keep "
-        "the local one, or merge them field by field. A decision travels with the next export."
+    help = gettext_lazy(
+        "Conflicts: list those that wait for a decision, show both versions of one, take the incoming "
+        "version, keep the local one, or merge them field by field. A decision travels with the next export."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("action", nargs="?", choices=ACTIONS, default="list")
-        parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help="As `list` shows them.")
-        parser.add_argument("--all", action="store_true", help="list: also those that were decided.")
+        parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help=_("As `list` shows them."))
+        parser.add_argument("--all", action="store_true", help=_("list: also those that were decided."))
         parser.add_argument(
-            "--incoming", nargs="+", default=[], metavar="FIELD", help="merge: the fields to take from there."
+            "--incoming", nargs="+", default=[], metavar="FIELD", help=_("merge: the fields to take from there.")
         )
         parser.add_argument(
-            "--set", nargs="+", default=[], metavar="FIELD=VALUE", help="merge: other values, as JSON or plain text."
+            "--set", nargs="+", default=[], metavar="FIELD=VALUE", help=_("merge: other values, as JSON or plain text.")
         )
-        parser.add_argument("--by", default="", metavar="NAME", help="Who decided.")
-        parser.add_argument("--json", action="store_true", help="Print a JSON object for each conflict.")
+        parser.add_argument("--by", default="", metavar="NAME", help=_("Who decided."))
+        parser.add_argument("--json", action="store_true", help=_("Print a JSON object for each conflict."))
         add_database(parser)
 
     def handle(self, *_args: Any, **options: Any) -> None:
         action, numbers = options["action"], options["numbers"]
         if (action == "list") == bool(numbers):
-            raise CommandError("list takes no number." if numbers else f"Say which: {action} NUMBER.")
-        with self.working(options, interrupted="Interrupted. Nothing was changed."):
+            raise CommandError(
+                _("list takes no number.") if numbers else _("Say which: %(action)s NUMBER.") % {"action": action}
+            )
+        with self.working(options, interrupted=_("Interrupted. Nothing was changed.")):
             found = [self._one(action, number, options) for number in numbers]
             if action == "list":
                 found = conflicts(held=None if options["all"] else True, using=options["database"])
@@ -54,7 +84,7 @@ class Command(SpokenCommand):
             for each in found:
                 self.stdout.write(_line(each))
             if not found:
-                self.stdout.write("Nothing waits for a decision.")
+                self.stdout.write(_("Nothing waits for a decision."))
 
     @staticmethod
     def _one(action: str, number: int, options: dict[str, Any]) -> ConflictInfo:
@@ -69,15 +99,29 @@ class Command(SpokenCommand):
 
     def _show(self, each: ConflictInfo) -> None:
         self.stdout.write(_line(each))
-        for name, side in (("here", each.local), ("incoming", each.incoming)):
-            who = f" by {side['actor']}" if side.get("actor") else ""
-            when = f"{side.get('date', 'never logged')} at {side.get('node', 'this deployment')}{who}"
-            why = (side.get("context") or {}).get(REASON)
-            told = f", {_text(why)}" if why else ""
-            self.stdout.write(f"  {name:9} {when}{told}{', deleted' if side.get('action') == 'delete' else ''}")
+        for name, side in ((pgettext("side", "here"), each.local), (pgettext("side", "incoming"), each.incoming)):
+            told = [_made(side)]
+            if why := (side.get("context") or {}).get(REASON):
+                told.append(_text(why))
+            if side.get("action") == "delete":
+                told.append(pgettext("side", "deleted"))
+            self.stdout.write(f"  {name:9} {', '.join(told)}")
         for name in each.differing():
             mine, theirs = ((side.get("fields") or {}).get(name) for side in (each.local, each.incoming))
-            self.stdout.write(f"  {name}: {_text(mine)} here, {_text(theirs)} incoming")
+            text = _("%(field)s: %(mine)s here, %(theirs)s incoming")
+            self.stdout.write("  " + text % {"field": name, "mine": _text(mine), "theirs": _text(theirs)})
+
+
+def _made(side: Mapping[str, Any]) -> str:
+    """When one side was made, where, and by whom."""
+    date, node, actor = side.get("date"), side.get("node"), side.get("actor")
+    if date is None:
+        text = _("never logged at this deployment")
+    elif node is None:
+        text = _("%(date)s at this deployment by %(actor)s") if actor else _("%(date)s at this deployment")
+    else:
+        text = _("%(date)s at %(node)s by %(actor)s") if actor else _("%(date)s at %(node)s")
+    return text % {"date": date, "node": node, "actor": actor}
 
 
 def _text(value: Any) -> str:
@@ -87,10 +131,17 @@ def _text(value: Any) -> str:
 def _line(each: ConflictInfo) -> str:
     name = f"{each.model} {_text(each.key) if each.key is not None else each.object}"
     about = f" {each.link.partition(':')[0]}" if each.link else ""
-    state = "waits for a decision" if each.held else f"{each.winner} won ({each.policy})"
+    return f"{each.id}  {name}{about}: {_KINDS.get(each.kind, each.kind)}, {_state(each)}"
+
+
+def _state(each: ConflictInfo) -> str:
     if each.resolution:
-        state = f"{each.resolution} by {each.resolved_by or 'somebody'}"
-    return f"{each.id}  {name}{about}: {each.kind}, {state}"
+        return str(
+            (_RESOLVED if each.resolved_by else _RESOLVED_BY_SOMEBODY)[each.resolution] % {"by": each.resolved_by}
+        )
+    if each.held:
+        return _("waits for a decision")
+    return str(_WON[each.winner] % {"policy": each.policy})
 
 
 def _assigned(texts: list[str]) -> dict[str, Any]:
@@ -98,7 +149,7 @@ def _assigned(texts: list[str]) -> dict[str, Any]:
     for text in texts:
         name, sign, value = text.partition("=")
         if not sign:
-            raise CommandError(f"{text!r}: write FIELD=VALUE.")
+            raise CommandError(_("%(text)r: write FIELD=VALUE.") % {"text": text})
         try:
             found[name] = orjson.loads(value)
         except orjson.JSONDecodeError:

@@ -10,6 +10,8 @@ from typing import Any
 import orjson
 from django.core.management.base import CommandError, OutputWrapper
 from django.template.defaultfilters import filesizeformat
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from synchro import handlers
 from synchro.exporting import DEFAULT_DESTINATION, ExportReport, export_bundle
@@ -22,82 +24,112 @@ SHOWN = 5
 
 
 class Command(SpokenCommand):
-    help = "Writes the changes that a destination has not got yet to a bundle, a file to carry there."
+    help = gettext_lazy("Writes the changes that a destination has not got yet to a bundle, a file to carry there.")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
             "-o",
             "--output",
             metavar="FILE",
-            help="File or folder to write to, - for standard output, storage:ALIAS/folder/ for a storage of Django's "
-            "(default: this folder).",
+            help=_(
+                "File or folder to write to, - for standard output, storage:ALIAS/folder/ for a storage of Django's "
+                "(default: this folder)."
+            ),
         )
         parser.add_argument(
-            "--to", default=DEFAULT_DESTINATION, metavar="NAME",
-            help="The destination: each has a position of its own (default: %(default)s).",
-        )  # fmt: skip
-        parser.add_argument(
-            "--since", type=int, metavar="SEQ",
-            help="Begin after this position instead of where the destination is; it is not moved then.",
-        )  # fmt: skip
-        parser.add_argument(
-            "--until", type=int, metavar="SEQ", help="End at this position; the destination is not moved then."
+            "--to",
+            default=DEFAULT_DESTINATION,
+            metavar="NAME",
+            help=_("The destination: each has a position of its own (default: %(default)s)."),
         )
         parser.add_argument(
-            "--overlap", type=int, default=0, metavar="N",
-            help="Repeat the destination's previous N ranges, for links that nobody answers on.",
-        )  # fmt: skip
+            "--since",
+            type=int,
+            metavar="SEQ",
+            help=_("Begin after this position instead of where the destination is; it is not moved then."),
+        )
         parser.add_argument(
-            "--max-size", type=_size, metavar="SIZE",
-            help="Write several bundles, none larger than this (4GB, 700MB), each with a range of its own.",
-        )  # fmt: skip
+            "--until", type=int, metavar="SEQ", help=_("End at this position; the destination is not moved then.")
+        )
         parser.add_argument(
-            "--answer", metavar="REQUEST", help="Write just what a file of synchro_request asks for; see there."
+            "--overlap",
+            type=int,
+            default=0,
+            metavar="N",
+            help=_("Repeat the destination's previous N ranges, for links that nobody answers on."),
+        )
+        parser.add_argument(
+            "--max-size",
+            type=_size,
+            metavar="SIZE",
+            help=_("Write several bundles, none larger than this (4GB, 700MB), each with a range of its own."),
+        )
+        parser.add_argument(
+            "--answer", metavar="REQUEST", help=_("Write just what a file of synchro_request asks for; see there.")
         )
         folded = parser.add_mutually_exclusive_group()
         folded.add_argument(
-            "--squash", action="store_const", const="squash", dest="mode",
-            help="One record an object: its newest state.",
-        )  # fmt: skip
+            "--squash",
+            action="store_const",
+            const="squash",
+            dest="mode",
+            help=_("One record an object: its newest state."),
+        )
         folded.add_argument(
-            "--snapshot", action="store_const", const="snapshot", dest="mode",
-            help="A scan, and one record an object from the beginning: what a new deployment starts from.",
-        )  # fmt: skip
-        parser.add_argument(
-            "--scan", action="store_true", help="First log what was written past the log, see synchro_scan."
+            "--snapshot",
+            action="store_const",
+            const="snapshot",
+            dest="mode",
+            help=_("A scan, and one record an object from the beginning: what a new deployment starts from."),
         )
         parser.add_argument(
-            "--models", nargs="+", metavar="MODEL",
-            help="Only the changes of these models or apps. No position moves, here or at the importer.",
-        )  # fmt: skip
+            "--scan", action="store_true", help=_("First log what was written past the log, see synchro_scan.")
+        )
         parser.add_argument(
-            "--acknowledge", action="store_true",
-            help="Without anything new, write a bundle that only says what this node has of the others: for those who "
-            "keep their log until they hear of it.",
-        )  # fmt: skip
-        parser.add_argument("--level", type=int, help="zstd's compression level, 1 to 19.")
+            "--models",
+            nargs="+",
+            metavar="MODEL",
+            help=_("Only the changes of these models or apps. No position moves, here or at the importer."),
+        )
+        parser.add_argument(
+            "--acknowledge",
+            action="store_true",
+            help=_(
+                "Without anything new, write a bundle that only says what this node has of the others: for those who "
+                "keep their log until they hear of it."
+            ),
+        )
+        parser.add_argument("--level", type=int, help=_("zstd's compression level, 1 to 19."))
         parser.add_argument(
             "--with-files",
             action="store_true",
-            help="Carry the contents of files too, but for those that the destination was sent before.",
+            help=_("Carry the contents of files too, but for those that the destination was sent before."),
         )
         parser.add_argument(
-            "--encrypt-to", action="append", default=[], metavar="RECIPIENT",
-            help="Encrypt with age to this recipient (age1…, or a file of them) instead of those of the settings; "
-            "may be given several times.",
-        )  # fmt: skip
+            "--encrypt-to",
+            action="append",
+            default=[],
+            metavar="RECIPIENT",
+            help=_(
+                "Encrypt with age to this recipient (age1…, or a file of them) instead of those of the settings; may "
+                "be given several times."
+            ),
+        )
         parser.add_argument(
-            "--identity", action="append", default=[], metavar="FILE",
-            help="Read an encrypted request with the identities in this file instead of those of the settings.",
-        )  # fmt: skip
-        parser.add_argument("--json", action="store_true", help="Print the numbers as one JSON object.")
+            "--identity",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help=_("Read an encrypted request with the identities in this file instead of those of the settings."),
+        )
+        parser.add_argument("--json", action="store_true", help=_("Print the numbers as one JSON object."))
         add_database(parser)
 
     def handle(self, *_args: Any, **options: Any) -> None:
         to_stdout = options["output"] == "-"
         talk = self.stderr if to_stdout else self.stdout
         with self.working(
-            options, interrupted="Interrupted. No bundle was written and nothing was marked as exported."
+            options, interrupted=_("Interrupted. No bundle was written and nothing was marked as exported.")
         ):
             found = 0
             for report in self._reports(sys.stdout.buffer if to_stdout else options["output"], options):
@@ -106,13 +138,16 @@ class Command(SpokenCommand):
         if found and options["scan"] and options["verbosity"] and (repeated := handlers.repeated()):
             shown = ", ".join(repeated[:SHOWN]) + ("…" if len(repeated) > SHOWN else "")
             self.stderr.write(
-                f"A scan logs what handlers and save() methods did, too, and where this is imported those of {shown} "
-                'do it again: set SYNCHRO_APPLY = "raw" everywhere, or to "save" if that is meant.'
+                _(
+                    "A scan logs what handlers and save() methods did, too, and where this is imported those of "
+                    '%(models)s do it again: set SYNCHRO_APPLY = "raw" everywhere, or to "save" if that is meant.'
+                )
+                % {"models": shown}
             )
         if not found and options["json"]:
             talk.write(orjson.dumps({"bundle": None, "records": 0}).decode())
         elif not found:
-            self.say("No changes since last export.", talk)
+            self.say(_("No changes since last export."), talk)
 
     @staticmethod
     def _reports(target: Any, options: dict[str, Any]) -> Iterator[ExportReport]:
@@ -120,10 +155,14 @@ class Command(SpokenCommand):
         how["encrypt_to"] = options["encrypt_to"]
         whole = options["answer"] is not None or options["max_size"] is not None
         if whole and (options["mode"] or options["models"]):
-            raise CommandError("--answer and --max-size write histories: leave --squash, --snapshot and --models out.")
+            raise CommandError(
+                _("--answer and --max-size write histories: leave --squash, --snapshot and --models out.")
+            )
         if options["answer"] is not None:
             if options["since"] is not None or options["until"] is not None or options["overlap"]:
-                raise CommandError("--answer takes its range from the request: leave --since, --until, --overlap out.")
+                raise CommandError(
+                    _("--answer takes its range from the request: leave --since, --until, --overlap out.")
+                )
             yield from answer(
                 options["answer"], target, max_size=options["max_size"], identity=options["identity"], **how
             )
@@ -145,21 +184,41 @@ class Command(SpokenCommand):
         if report.new_id is not None:
             talk.write(
                 self.style.WARNING(
-                    "This database was restored from a backup: it had written bundles that its log does not have any "
-                    f"more. It goes on as {report.new_id}. Import what others have of it before you go on working."
+                    _(
+                        "This database was restored from a backup: it had written bundles that its log does not have "
+                        "any more. It goes on as %(new_id)s. Import what others have of it before you go on working."
+                    )
+                    % {"new_id": report.new_id}
                 )
             )
         if report.from_seq == report.to_seq:
-            talk.write(f"{report.file}: no changes, and what {report.node} has of the others.")
+            talk.write(
+                _("%(file)s: no changes, and what %(node)s has of the others.")
+                % {"file": report.file, "node": report.node}
+            )
             return
-        files = f", with {report.files} files of {filesizeformat(report.file_bytes)}" if report.files else ""
-        self.say(
-            f"{report.file}: {report.records} records, positions {report.from_seq + 1} to {report.to_seq} "
-            f"of {report.node}, {filesizeformat(report.bytes)}{files}",
-            talk,
-        )
+        self.say(", ".join(_written(report)), talk)
         for missing in report.missing_files:
-            talk.write(self.style.WARNING(f"  missing: {missing}"))
+            talk.write(self.style.WARNING("  " + _("missing: %(file)s") % {"file": missing}))
+
+
+def _written(report: ExportReport) -> Iterator[str]:
+    text = ngettext(
+        "%(file)s: %(records)d record, positions %(first)d to %(last)d of %(node)s, %(size)s",
+        "%(file)s: %(records)d records, positions %(first)d to %(last)d of %(node)s, %(size)s",
+        report.records,
+    )
+    yield text % {
+        "file": report.file,
+        "records": report.records,
+        "first": report.from_seq + 1,
+        "last": report.to_seq,
+        "node": report.node,
+        "size": filesizeformat(report.bytes),
+    }
+    if report.files:
+        text = ngettext("with %(files)d file of %(size)s", "with %(files)d files of %(size)s", report.files)
+        yield text % {"files": report.files, "size": filesizeformat(report.file_bytes)}
 
 
 def _size(text: str) -> int:

@@ -8,6 +8,8 @@ from typing import Any
 
 import orjson
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy, pgettext_lazy
 
 from changelog_format.output import table
 from synchro.conf import POLICIES
@@ -17,80 +19,123 @@ from synchro.management.commanding import SpokenCommand, add_database
 from synchro.replaying import Until, parse_until, replay
 from synchro.seal import MICROSECONDS, tolerance
 
-_COUNTS = (
-    ("added", "added"),
-    ("changed", "changed"),
-    ("deleted", "deleted"),
-    ("m2m", "m2m links changed"),
-    ("merged", "merged with an object that was here"),
-    ("objects", "rows created that tracked ones point to"),
-    ("files", "files written"),
-    ("unchanged", "the same here already"),
-    ("already_known", "known already"),
-    ("stale", "older than what is here"),
-    ("conflicts", "conflicts"),
-    ("held", "held"),
-)
+_COUNTS = {
+    "added": ngettext_lazy("%(number)d added", "%(number)d added", "number"),
+    "changed": ngettext_lazy("%(number)d changed", "%(number)d changed", "number"),
+    "deleted": ngettext_lazy("%(number)d deleted", "%(number)d deleted", "number"),
+    "m2m": ngettext_lazy("%(number)d m2m link changed", "%(number)d m2m links changed", "number"),
+    "merged": ngettext_lazy(
+        "%(number)d merged with an object that was here", "%(number)d merged with an object that was here", "number"
+    ),
+    "objects": ngettext_lazy(
+        "%(number)d row created that tracked ones point to",
+        "%(number)d rows created that tracked ones point to",
+        "number",
+    ),
+    "files": ngettext_lazy("%(number)d file written", "%(number)d files written", "number"),
+    "unchanged": ngettext_lazy("%(number)d the same here already", "%(number)d the same here already", "number"),
+    "already_known": ngettext_lazy("%(number)d known already", "%(number)d known already", "number"),
+    "stale": ngettext_lazy("%(number)d older than what is here", "%(number)d older than what is here", "number"),
+    "conflicts": ngettext_lazy("%(number)d conflict", "%(number)d conflicts", "number"),
+    "held": ngettext_lazy("%(number)d held", "%(number)d held", "number"),
+}
+# The same of a preview.
+_WOULD = {
+    "added": ngettext_lazy("%(number)d would be added", "%(number)d would be added", "number"),
+    "changed": ngettext_lazy("%(number)d would be changed", "%(number)d would be changed", "number"),
+    "deleted": ngettext_lazy("%(number)d would be deleted", "%(number)d would be deleted", "number"),
+}
 
 # What ``ImportReport.models`` counts, as it is called in the table of a preview.
 _PLANNED = (
-    ("added", "added"),
-    ("changed", "changed"),
-    ("deleted", "deleted"),
-    ("m2m", "links"),
-    ("merged", "merged"),
-    ("conflict", "conflicts"),
-    ("held", "held"),
-    ("unchanged", "same"),
-    ("stale", "older"),
+    ("added", pgettext_lazy("preview", "added")),
+    ("changed", pgettext_lazy("preview", "changed")),
+    ("deleted", pgettext_lazy("preview", "deleted")),
+    ("m2m", pgettext_lazy("preview", "links")),
+    ("merged", pgettext_lazy("preview", "merged")),
+    ("conflict", pgettext_lazy("preview", "conflicts")),
+    ("held", pgettext_lazy("preview", "held")),
+    ("unchanged", pgettext_lazy("preview", "same")),
+    ("stale", pgettext_lazy("preview", "older")),
 )
+
+# What happened to one object, as ``-v 2`` lists it.
+_HAPPENED = {
+    "added": pgettext_lazy("preview", "added"),
+    "changed": pgettext_lazy("preview", "changed"),
+    "conflict": pgettext_lazy("preview", "conflict"),
+    "deleted": pgettext_lazy("preview", "deleted"),
+    "held": pgettext_lazy("preview", "held"),
+    "m2m": pgettext_lazy("preview", "m2m"),
+    "stale": pgettext_lazy("preview", "stale"),
+    "unchanged": pgettext_lazy("preview", "unchanged"),
+}
 
 
 class Command(SpokenCommand):
-    help = "Verifies bundles and applies them. Each is taken wholly or not at all."
+    help = gettext_lazy("Verifies bundles and applies them. Each is taken wholly or not at all.")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "bundles", nargs="*", metavar="FILE",
-            help="Bundles, or folders of them; - for standard input, storage:ALIAS/path for one of Django's storages.",
-        )  # fmt: skip
-        parser.add_argument("--dry-run", action="store_true", help="Show what would be done; nothing is written.")
+            "bundles",
+            nargs="*",
+            metavar="FILE",
+            help=_(
+                "Bundles, or folders of them; - for standard input, storage:ALIAS/path for one of Django's storages."
+            ),
+        )
+        parser.add_argument("--dry-run", action="store_true", help=_("Show what would be done; nothing is written."))
         parser.add_argument(
-            "--on-conflict", choices=POLICIES, metavar="POLICY",
-            help=f"Who wins where both sides changed an object: {', '.join(POLICIES)} (default: as the settings say).",
-        )  # fmt: skip
-        parser.add_argument(
-            "--strict", action="store_true", help="Refuse a bundle with a change that cannot be applied."
+            "--on-conflict",
+            choices=POLICIES,
+            metavar="POLICY",
+            help=_("Who wins where both sides changed an object: %(policies)s (default: as the settings say).")
+            % {"policies": ", ".join(POLICIES)},
         )
         parser.add_argument(
-            "--allow-gap", action="store_true", help="Take a bundle although changes before it are missing."
+            "--strict", action="store_true", help=_("Refuse a bundle with a change that cannot be applied.")
         )
         parser.add_argument(
-            "--any-destination", action="store_true",
-            help="Take bundles that were written for another node too, as in a replay of an archive.",
-        )  # fmt: skip
+            "--allow-gap", action="store_true", help=_("Take a bundle although changes before it are missing.")
+        )
         parser.add_argument(
-            "--until", type=_until, metavar="DATE|POSITION",
-            help="Replay an archive up to a moment (or a position, of one node's bundles), into a deployment that has "
-            "no changes of its own.",
-        )  # fmt: skip
+            "--any-destination",
+            action="store_true",
+            help=_("Take bundles that were written for another node too, as in a replay of an archive."),
+        )
+        parser.add_argument(
+            "--until",
+            type=_until,
+            metavar="DATE|POSITION",
+            help=_(
+                "Replay an archive up to a moment (or a position, of one node's bundles), into a deployment that has "
+                "no changes of its own."
+            ),
+        )
         parser.add_argument(
             "--retry-held",
             action="store_true",
-            help="Try again what could not be applied before, without a bundle: after an upgrade of this deployment.",
+            help=_(
+                "Try again what could not be applied before, without a bundle: after an upgrade of this deployment."
+            ),
         )
         parser.add_argument(
-            "--identity", action="append", default=[], metavar="FILE",
-            help="Read encrypted bundles with the identities in this file of age-keygen (or env:NAME) instead of those "
-            "of the settings; may be given several times.",
-        )  # fmt: skip
-        parser.add_argument("--json", action="store_true", help="Print the numbers as one JSON object a bundle.")
+            "--identity",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help=_(
+                "Read encrypted bundles with the identities in this file of age-keygen (or env:NAME) instead of "
+                "those of the settings; may be given several times."
+            ),
+        )
+        parser.add_argument("--json", action="store_true", help=_("Print the numbers as one JSON object a bundle."))
         add_database(parser)
 
     def handle(self, *_args: Any, **options: Any) -> None:
         if options["retry_held"] == bool(options["bundles"]):
             raise CommandError(
-                "Give bundles, or --retry-held without any: each import tries again what is held.", returncode=2
+                _("Give bundles, or --retry-held without any: each import tries again what is held."), returncode=2
             )
         if options["retry_held"]:
             self._retry(options)
@@ -100,7 +145,7 @@ class Command(SpokenCommand):
             return
         sources = [sys.stdin.buffer if name == "-" else name for name in options["bundles"]]
         taken = 0
-        with self.working(options, interrupted="Interrupted. The bundle at hand was not taken; import it again."):
+        with self.working(options, interrupted=_("Interrupted. The bundle at hand was not taken; import it again.")):
             for report in import_bundles(
                 sources,
                 on_conflict=options["on_conflict"],
@@ -119,16 +164,22 @@ class Command(SpokenCommand):
                 taken += 1
             if options["dry_run"] and taken > 1 and not options["json"]:
                 self.say(
-                    "Each was planned for the database as it is: what one of them brings, the next does not find here."
+                    _(
+                        "Each was planned for the database as it is: what one of them brings, the next does not find "
+                        "here."
+                    )
                 )
 
     def _replay(self, options: dict[str, Any]) -> None:
         for name in ("on_conflict", "strict", "allow_gap"):
             if options[name]:
-                raise CommandError(f"--until replays what was: leave --{name.replace('_', '-')} out.", returncode=2)
+                raise CommandError(
+                    _("--until replays what was: leave %(option)s out.") % {"option": f"--{name.replace('_', '-')}"},
+                    returncode=2,
+                )
         if "-" in options["bundles"]:
-            raise CommandError("--until reads bundles twice: give files or folders.", returncode=2)
-        with self.working(options, interrupted="Interrupted. Run it again: what was taken is known then."):
+            raise CommandError(_("--until reads bundles twice: give files or folders."), returncode=2)
+        with self.working(options, interrupted=_("Interrupted. Run it again: what was taken is known then.")):
             taken = 0
             for report in replay(
                 options["bundles"],
@@ -147,49 +198,79 @@ class Command(SpokenCommand):
             if options["json"]:
                 self.stdout.write("{}")
             else:
-                self.say("Nothing had been logged by then.")
+                self.say(_("Nothing had been logged by then."))
 
     def _retry(self, options: dict[str, Any]) -> None:
-        with self.working(options, interrupted="Interrupted. What is held is held as before."):
+        with self.working(options, interrupted=_("Interrupted. What is held is held as before.")):
             report = retry_held(
                 on_conflict=options["on_conflict"], dry_run=options["dry_run"], using=options["database"]
             )
         if options["json"]:
             self.stdout.write(orjson.dumps(report.as_dict()).decode())
             return
-        self.say(f"{report.records} changes were held: {_numbers(report)}.")
+        text = ngettext(
+            "%(records)d change was held: %(numbers)s.", "%(records)d changes were held: %(numbers)s.", report.records
+        )
+        self.say(text % {"records": report.records, "numbers": _numbers(report)})
         if report.dry_run:
             self._tell_models(report)
         self._tell_held(report, verbosity=options["verbosity"])
 
     def _warn(self, difference: Difference) -> None:
         """What is concerned is said before anything is written."""
-        self.stdout.write(self.style.WARNING(f"  schema: {difference}"))
+        self.stdout.write(self.style.WARNING("  " + _("schema: %(difference)s") % {"difference": difference}))
 
     def _tell(self, report: ImportReport, *, verbosity: int) -> None:
         if report.new_id is not None:
             self.stdout.write(
                 self.style.WARNING(
-                    "This database was restored from a backup: others have later changes of it. It goes on as "
-                    f"{report.new_id}; its next bundle carries what they may lack."
+                    _(
+                        "This database was restored from a backup: others have later changes of it. It goes on as "
+                        "%(new_id)s; its next bundle carries what they may lack."
+                    )
+                    % {"new_id": report.new_id}
                 )
             )
         if report.sender_ahead * MICROSECONDS > tolerance():
             self.stdout.write(
                 self.style.WARNING(
-                    f"{report.file}: the clock of {report.node} is ahead of this machine's by "
-                    f"{report.sender_ahead:.0f} seconds or more. Set both right."
+                    ngettext(
+                        "%(file)s: the clock of %(node)s is ahead of this machine's by %(seconds)d second or more. "
+                        "Set both right.",
+                        "%(file)s: the clock of %(node)s is ahead of this machine's by %(seconds)d seconds or more. "
+                        "Set both right.",
+                        seconds := round(report.sender_ahead),
+                    )
+                    % {"file": report.file, "node": report.node, "seconds": seconds}
                 )
             )
         if report.own:
-            self.say(f"{report.file}: written by this deployment itself ({report.node}); nothing to do.")
+            self.say(
+                _("%(file)s: written by this deployment itself (%(node)s); nothing to do.")
+                % {"file": report.file, "node": report.node}
+            )
             return
         if report.from_seq == report.to_seq:
-            self.say(f"{report.file}: nothing new, and what {report.node} has of the others.")
+            self.say(
+                _("%(file)s: nothing new, and what %(node)s has of the others.")
+                % {"file": report.file, "node": report.node}
+            )
             return
+        text = ngettext(
+            "%(file)s: %(records)d record of %(node)s, positions %(first)d to %(last)d: %(numbers)s.",
+            "%(file)s: %(records)d records of %(node)s, positions %(first)d to %(last)d: %(numbers)s.",
+            report.records,
+        )
         self.say(
-            f"{report.file}: {report.records} records of {report.node}, "
-            f"positions {report.from_seq + 1} to {report.to_seq}: {_numbers(report)}."
+            text
+            % {
+                "file": report.file,
+                "records": report.records,
+                "node": report.node,
+                "first": report.from_seq + 1,
+                "last": report.to_seq,
+                "numbers": _numbers(report),
+            }
         )
         if report.dry_run:
             self._tell_models(report)
@@ -198,21 +279,27 @@ class Command(SpokenCommand):
     def _tell_models(self, report: ImportReport) -> None:
         """The plan as a table: a row a model, and the columns in which there is something."""
         columns = [(what, text) for what, text in _PLANNED if any(each.get(what) for each in report.models.values())]
-        rows = [[label, *(counts.get(what, 0) for what, _ in columns)] for label, counts in report.models.items()]
+        rows = [[label, *(counts.get(what, 0) for what, _text in columns)] for label, counts in report.models.items()]
         if rows:
-            for line in table(["model", *(text for _, text in columns)], rows):
+            for line in table([_("model"), *(str(text) for _what, text in columns)], rows):
                 self.say(f"  {line}")
 
     def _tell_held(self, report: ImportReport, *, verbosity: int) -> None:
         if verbosity > 1:
             for what, model, object_id in report.details:
-                self.stdout.write(f"  {what:10} {model} {object_id}")
+                self.stdout.write(f"  {_HAPPENED[what]!s:10} {model} {object_id}")
         for missing in report.missing_files:
-            self.stdout.write(self.style.WARNING(f"  missing: {missing}"))
+            self.stdout.write(self.style.WARNING("  " + _("missing: %(file)s") % {"file": missing}))
         for held in report.held_changes:
-            self.stdout.write(self.style.WARNING(f"  held: {held.model} {held.id}: {held.reason}"))
+            self.stdout.write(
+                self.style.WARNING(
+                    "  "
+                    + _("held: %(model)s %(id)s: %(reason)s")
+                    % {"model": held.model, "id": held.id, "reason": held.reason}
+                )
+            )
         if report.held and not report.dry_run:
-            self.say("Held changes are kept and tried again at each import. See `manage.py synchro_status`.")
+            self.say(_("Held changes are kept and tried again at each import. See `manage.py synchro_status`."))
 
 
 def _until(text: str) -> Until:
@@ -223,10 +310,6 @@ def _until(text: str) -> Until:
 
 
 def _numbers(report: ImportReport) -> str:
-    would = "would be " if report.dry_run else ""
-    said = ", ".join(
-        f"{number} {would if text in ('added', 'changed', 'deleted') else ''}{text}"
-        for name, text in _COUNTS
-        if (number := getattr(report, name))
-    )
-    return said or "nothing to do"
+    texts = {**_COUNTS, **_WOULD} if report.dry_run else _COUNTS
+    said = [str(text % {"number": number}) for name, text in texts.items() if (number := getattr(report, name))]
+    return ", ".join(said) or _("nothing to do")

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from synchro import stored
 from synchro.importing import bundle_files
@@ -15,29 +17,43 @@ from synchro.requests import everything_since, missing_before, write_request
 
 
 class Command(SpokenCommand):
-    help = "Writes a small file that asks for missing changes; the sender answers it with synchro_export --answer."
+    help = gettext_lazy(
+        "Writes a small file that asks for missing changes; the sender answers it with synchro_export --answer."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
-            "sources", nargs="+", metavar="FILE|NODE",
-            help="Bundles (or folders of them) that could not be taken because others are missing; or a node's id or "
-            "name, for everything that it has and this deployment has not.",
-        )  # fmt: skip
-        parser.add_argument("-o", "--output", metavar="FILE", help="File or folder to write to (default: this folder).")
+            "sources",
+            nargs="+",
+            metavar="FILE|NODE",
+            help=_(
+                "Bundles (or folders of them) that could not be taken because others are missing; or a node's id or "
+                "name, for everything that it has and this deployment has not."
+            ),
+        )
         parser.add_argument(
-            "--encrypt-to", action="append", default=[], metavar="RECIPIENT",
-            help="Encrypt the request with age to this recipient instead of those of the settings.",
-        )  # fmt: skip
+            "-o", "--output", metavar="FILE", help=_("File or folder to write to (default: this folder).")
+        )
         parser.add_argument(
-            "--identity", action="append", default=[], metavar="FILE",
-            help="Read encrypted bundles with the identities in this file instead of those of the settings.",
-        )  # fmt: skip
-        parser.add_argument("--json", action="store_true", help="Print each request as one JSON object.")
+            "--encrypt-to",
+            action="append",
+            default=[],
+            metavar="RECIPIENT",
+            help=_("Encrypt the request with age to this recipient instead of those of the settings."),
+        )
+        parser.add_argument(
+            "--identity",
+            action="append",
+            default=[],
+            metavar="FILE",
+            help=_("Read encrypted bundles with the identities in this file instead of those of the settings."),
+        )
+        parser.add_argument("--json", action="store_true", help=_("Print each request as one JSON object."))
         add_database(parser)
 
     def handle(self, *_args: Any, **options: Any) -> None:
         using = options["database"]
-        with self.working(options, interrupted="Interrupted."):
+        with self.working(options, interrupted=_("Interrupted.")):
             files = [name for name in options["sources"] if stored.parse(name) or Path(name).exists()]
             requests = [everything_since(name, using) for name in options["sources"] if name not in files]
             requests += missing_before(bundle_files(files), using, identity=options["identity"])
@@ -47,9 +63,12 @@ class Command(SpokenCommand):
                     self.stdout.write(orjson.dumps({"file": str(path), **request.as_dict()}).decode())
                 else:
                     ranges = ", ".join(map(str, request.missing))
-                    self.say(f"{path}: asks {request.of} for positions {ranges}.")
+                    self.say(
+                        _("%(path)s: asks %(node)s for positions %(ranges)s.")
+                        % {"path": path, "node": request.of, "ranges": ranges}
+                    )
         if not requests:
             if options["json"]:
                 self.stdout.write("{}")
             else:
-                self.say("Nothing is missing before these bundles.")
+                self.say(_("Nothing is missing before these bundles."))

@@ -6,15 +6,17 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.core.management.base import CommandError
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
 
 from synchro import triggers
 from synchro.management.commanding import SpokenCommand, add_database
 
 
 class Command(SpokenCommand):
-    help = (
-        "Installs, removes or checks the triggers that note which rows of tracked tables were written, so that changes "
-        "past the ORM's signals are logged, too. See SYNCHRO_TRIGGERS."
+    help = gettext_lazy(
+        "Installs, removes or checks the triggers that note which rows of tracked tables were written, so "
+        "that changes past the ORM's signals are logged, too. See SYNCHRO_TRIGGERS."
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
@@ -23,20 +25,28 @@ class Command(SpokenCommand):
 
     def handle(self, *_args: Any, **options: Any) -> None:
         using = options["database"]
-        with self.working(options, interrupted="Interrupted. Run the command again."):
+        with self.working(options, interrupted=_("Interrupted. Run the command again.")):
             if options["action"] == "remove":
-                self.say(f"{triggers.remove(using)} triggers removed.")
+                number = triggers.remove(using)
+                text = ngettext("%(number)d trigger removed.", "%(number)d triggers removed.", number)
+                self.say(text % {"number": number})
                 return
             if options["action"] == "install":
                 before = triggers.install(using)
-                self.say(f"{len(before.missing)} triggers created, {len(before.stale)} stale ones removed.")
+                made, gone = len(before.missing), len(before.stale)
+                created = ngettext("%(number)d trigger created", "%(number)d triggers created", made)
+                removed = ngettext("%(number)d stale one removed", "%(number)d stale ones removed", gone)
+                self.say(f"{created % {'number': made}}, {removed % {'number': gone}}.")
                 if before.missing:
-                    self.say("What was written past the log until now is found by `manage.py synchro_scan`.")
+                    self.say(_("What was written past the log until now is found by `manage.py synchro_scan`."))
                 return
             state = triggers.check(using)
-        self.say(
-            f"{len(state.installed)} triggers are in line, {len(state.missing)} are missing, "
-            f"{len(state.stale)} are stale."
+        fine, missing, stale = len(state.installed), len(state.missing), len(state.stale)
+        counts = (
+            ngettext("%(number)d trigger is in line", "%(number)d triggers are in line", fine) % {"number": fine},
+            ngettext("%(number)d is missing", "%(number)d are missing", missing) % {"number": missing},
+            ngettext("%(number)d is stale", "%(number)d are stale", stale) % {"number": stale},
         )
+        self.say(f"{', '.join(counts)}.")
         if not state.in_line:
-            raise CommandError("Run `manage.py synchro_triggers install` (or `remove`).")
+            raise CommandError(_("Run `manage.py synchro_triggers install` (or `remove`)."))

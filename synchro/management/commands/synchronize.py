@@ -8,6 +8,7 @@ from typing import Any
 from django.core.management.base import CommandError
 from django.db import DatabaseError
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from synchro import conf
 from synchro.management.commanding import SpokenCommand, add_database
@@ -16,8 +17,20 @@ from synchro.synchronizing import call_synchronize, outcome, synchronize
 __all__ = ["Command", "call_synchronize"]  # the latter is where 0.5 to 0.7 had it
 
 
+_COUNTS = {
+    "added": ngettext_lazy("%(number)d added", "%(number)d added", "number"),
+    "changed": ngettext_lazy("%(number)d changed", "%(number)d changed", "number"),
+    "deleted": ngettext_lazy("%(number)d deleted", "%(number)d deleted", "number"),
+    "m2m": ngettext_lazy("%(number)d m2m link", "%(number)d m2m links", "number"),
+    "conflicts": ngettext_lazy("%(number)d conflict", "%(number)d conflicts", "number"),
+    "stale": ngettext_lazy("%(number)d older than what REMOTE has", "%(number)d older than what REMOTE has", "number"),
+}
+
+
 class Command(SpokenCommand):
-    help = "Brings everything that changed in this database since the last time to the one that SYNCHRO_REMOTE names."
+    help = gettext_lazy(
+        "Brings everything that changed in this database since the last time to the one that SYNCHRO_REMOTE names."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_database(parser)
@@ -35,13 +48,8 @@ class Command(SpokenCommand):
         if report is None:
             return
         if options["verbosity"] > 1:
-            self.stdout.write(
-                _(
-                    "%(added)d added, %(changed)d changed, %(deleted)d deleted, %(m2m)d m2m links, "
-                    "%(conflicts)d conflicts, %(stale)d older than what REMOTE has"
-                )
-                % report.as_dict()
-            )
+            counts = report.as_dict()
+            self.stdout.write(", ".join(str(text % {"number": counts[name]}) for name, text in _COUNTS.items()))
         for held in report.held_changes:
             text = _("not applied to REMOTE yet: %(model)s %(id)s: %(reason)s")
             self.stdout.write(
