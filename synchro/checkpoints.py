@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import orjson
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from changelog_format import Change, Header
 from changelog_format.dates import format_date, parse_date
@@ -37,8 +38,9 @@ def check_destination(header: Header, using: str) -> None:
     names = {ANYBODY, name, node.ident if node is not None else name}
     if header.destination.casefold() not in {name.casefold() for name in names}:
         raise DestinationError(
-            f"This bundle was written for {header.destination!r}, and this deployment is {name!r}.",
-            hint="Nothing was imported. If it is meant for this one all the same, give --any-destination.",
+            _("This bundle was written for %(destination)r, and this deployment is %(name)r.")
+            % {"destination": header.destination, "name": name},
+            hint=_("Nothing was imported. If it is meant for this one all the same, give --any-destination."),
         )
 
 
@@ -64,13 +66,16 @@ class Checkpoints:
         self._gap = header.start.seq > taken
         if self._gap and not allow_gap:
             raise GapError(
-                f"The changes {taken + 1} to {header.start.seq} of {header.node.id} are missing: "
-                "this bundle begins after them.",
+                _("The changes %(first)d to %(last)d of %(node)s are missing: this bundle begins after them.")
+                % {"first": taken + 1, "last": header.start.seq, "node": header.node.id},
                 hint=(
-                    f"Import the bundles in between first, or have them written again with "
-                    f"`synchro_export --since {taken} --until {header.start.seq}` at {header.node.name} "
-                    "(`synchro_request` with this file writes that wish down for `synchro_export --answer`). "
-                    "`--allow-gap` takes this one without them."
+                    _(
+                        "Import the bundles in between first, or have them written again with `synchro_export --since "
+                        "%(taken)s --until %(seq)s` at %(name)s (`synchro_request` with this file writes that wish "
+                        "down for "
+                        "`synchro_export --answer`). `--allow-gap` takes this one without them."
+                    )
+                    % {"taken": taken, "seq": header.start.seq, "name": header.node.name}
                 ),
             )
         date = self.peer.taken_date
@@ -86,12 +91,18 @@ class Checkpoints:
     @staticmethod
     def _fork(origin: str, seq: int, theirs: str, ours: int) -> ForkError:
         return ForkError(
-            f"Position {seq} of {origin} is dated {theirs} in this bundle, and {format_date(ours)} here: "
-            "two different changes claim one position.",
+            _(
+                "Position %(seq)s of %(origin)s is dated %(theirs)s in this bundle, and %(ours)s here: two different "
+                "changes claim one position."
+            )
+            % {"seq": seq, "origin": origin, "theirs": theirs, "ours": format_date(ours)},
             hint=(
-                "Nothing was imported. The sender was restored from a backup, or runs twice under one id. Export here "
-                f"for {origin.rpartition('-')[0]} and import that there: it will recognise itself, take a new id, and "
-                "its next bundle can be taken."
+                _(
+                    "Nothing was imported. The sender was restored from a backup, or runs twice under one id. Export "
+                    "here for %(name)s and import that there: it will recognise itself, take a new id, and its next "
+                    "bundle can be taken."
+                )
+                % {"name": origin.rpartition("-")[0]}
             ),
         )
 
@@ -117,9 +128,12 @@ class Checkpoints:
                 if origin in self._own:
                     # Seen before the import began, and mended; so the file changed since.
                     raise ForkError(
-                        f"This bundle has a change that {origin} made at its position {change.origin_seq}, "
-                        "and this database, which is that deployment, does not.",
-                        hint="This database was restored from a backup. Nothing was imported.",
+                        _(
+                            "This bundle has a change that %(origin)s made at its position %(seq)d, and this database, "
+                            "which is that deployment, does not."
+                        )
+                        % {"origin": origin, "seq": change.origin_seq},
+                        hint=_("This database was restored from a backup. Nothing was imported."),
                     )
                 if change.origin_seq in intervals:  # twice in one bundle
                     known.add(id(change))

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from changelog_format import Change
 from changelog_format.dates import format_date
@@ -139,7 +140,10 @@ def merge(
 def _row(number: int, using: str) -> Conflict:
     row = Conflict.objects.using(using).filter(pk=number).first()
     if row is None:
-        raise ResolveError(f"There is no conflict {number}.", hint="`manage.py synchro_conflicts list` shows them.")
+        raise ResolveError(
+            _("There is no conflict %(number)d.") % {"number": number},
+            hint=_("`manage.py synchro_conflicts list` shows them."),
+        )
     return row
 
 
@@ -164,6 +168,17 @@ def info(row: Conflict) -> ConflictInfo:
     )
 
 
+def _decided(row: Conflict) -> str:
+    """That nothing waits, for whoever wants to decide all the same."""
+    if not row.resolved:
+        text = _("Conflict %(number)d does not wait for a decision: it was decided (%(how)s).")
+    elif row.resolved_by:
+        text = _("Conflict %(number)d does not wait for a decision: it was decided by %(by)s (%(how)s).")
+    else:
+        text = _("Conflict %(number)d does not wait for a decision: it was decided by somebody (%(how)s).")
+    return text % {"number": row.pk, "by": row.resolved_by, "how": row.resolution or row.policy}
+
+
 def _resolve(
     number: int, how: str, by: str, using: str, names: Sequence[str] = (), given: Mapping[str, Any] | None = None
 ) -> ConflictInfo:
@@ -174,8 +189,7 @@ def _resolve(
             seal_pending(node, using)
             row = _row(number, using)
             if not row.held:
-                ended = f"by {row.resolved_by or 'somebody'} ({row.resolution})" if row.resolved else f"({row.policy})"
-                raise ResolveError(f"Conflict {number} does not wait for a decision: it was decided {ended}.")
+                raise ResolveError(_decided(row))
             _Resolving(row, node, files, using).resolve(how, names, given or {})
             Conflict.objects.using(using).filter(held=True, model=row.model, pk_text=row.pk_text, link=row.link).update(
                 held=False, resolution=how, resolved_by=by[:BY_LENGTH], resolved=timezone.now()
@@ -196,7 +210,7 @@ class _Resolving:
     def __init__(self, row: Conflict, node: Node, files: IncomingFiles, using: str) -> None:
         model = registry.by_label(row.model)
         if model is None:
-            raise ResolveError(f"{row.model} is not installed here.")
+            raise ResolveError(_("%(model)s is not installed here.") % {"model": row.model})
         self._row = row
         self._spec = registry.spec(model)
         self._node = node
@@ -228,8 +242,9 @@ class _Resolving:
         logged = ChangeLog.objects.using(self._using).filter(pk=self._row.change_id or 0).first()
         if logged is None:
             raise ResolveError(
-                f"The log does not have the incoming version of conflict {self._row.pk} any more.",
-                hint="Keep what is here, or merge: set the fields to the values that `show` gives.",
+                _("The log does not have the incoming version of conflict %(number)d any more.")
+                % {"number": self._row.pk},
+                hint=_("Keep what is here, or merge: set the fields to the values that `show` gives."),
             )
         record = Change.from_dict({**orjson.loads(logged.payload), "seq": 1})
         return Incoming.of(record, self._node.ident, logged.version)
@@ -238,10 +253,10 @@ class _Resolving:
         planner = Planner(self._node.ident, "incoming", "incoming", self._using, files=self._files, forced=True)
         plan = planner.plan([change])
         if plan.held or plan.folds:
-            reason = next(iter(plan.held.values()), "it is about two rows that are one object")
-            raise ResolveError(f"The incoming version cannot be taken: {reason}.")
+            reason = next(iter(plan.held.values()), _("it is about two rows that are one object"))
+            raise ResolveError(_("The incoming version cannot be taken: %(reason)s.") % {"reason": reason})
         if plan.deferred:
-            raise ResolveError("The object cannot be deleted: others that live here need it.")
+            raise ResolveError(_("The object cannot be deleted: others that live here need it."))
         plan.conflicts.clear()
         plan.decisions.clear()
         plan.link_decisions.clear()
@@ -252,16 +267,22 @@ class _Resolving:
         """Of the incoming state only the fields *names*, and *given* values."""
         write = next((op for op in plan.operations if isinstance(op, Write)), None)
         if write is None or write.created:
-            raise ResolveError("There are no two states to merge: one side is a deletion, or both are equal.")
+            raise ResolveError(_("There are no two states to merge: one side is a deletion, or both are equal."))
         known = {column.name: column for column in self._spec.fields}
         for name in [*names, *given]:
             if name not in known or (name in names and name not in write.values):
-                raise ResolveError(f"{self._spec.label} has no field {name!r} that could be merged.")
+                raise ResolveError(
+                    _("%(model)s has no field %(name)r that could be merged.")
+                    % {"model": self._spec.label, "name": name}
+                )
         for name, value in given.items():
             try:
                 values.decode(known[name], value)
             except values.UndecodableValueError as error:
-                raise ResolveError(f"{self._spec.label}.{name} cannot be set: {error}") from error
+                raise ResolveError(
+                    _("%(model)s.%(name)s cannot be set: %(error)s")
+                    % {"model": self._spec.label, "name": name, "error": error}
+                ) from error
         write.values = {**{name: write.values[name] for name in names}, **given}
 
     def _keep(self, recorder: Recorder) -> None:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from django.utils.translation import gettext as _
+
 from changelog_format import Change
 from synchro import conf
 from synchro.ancestry import Ancestry
@@ -255,8 +257,17 @@ def _count(plan: Plan, change: Incoming) -> None:
 def describe(spec: ModelSpec, slot: Slot, change: Incoming) -> str:
     """The two sides of a conflict, for a message."""
     record: Any = change.record
-    mine = "a row that was never logged" if slot.stamp is None else f"a change of {slot.stamp.node}"
-    return f"{spec.label} {record.key or record.id}: {record.date} by {change.stamp.node} against {mine}"
+    if slot.stamp is None:
+        text = _("%(model)s %(object)s: %(date)s by %(node)s against a row that was never logged")
+    else:
+        text = _("%(model)s %(object)s: %(date)s by %(node)s against a change of %(other)s")
+    return text % {
+        "model": spec.label,
+        "object": record.key or record.id,
+        "date": record.date,
+        "node": change.stamp.node,
+        "other": "" if slot.stamp is None else slot.stamp.node,
+    }
 
 
 def stamp(

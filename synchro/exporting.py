@@ -17,6 +17,8 @@ from typing import Any, BinaryIO, Literal, cast
 import orjson
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from changelog_format import (
     BundleError,
@@ -68,7 +70,7 @@ LEFTOVER_SECONDS = 3600
 FILES = "files"
 FORGOTTEN = "unknown"
 """The type, in a header, of a field that its model does not have any more."""
-UNMARKED = "Nothing was marked as exported."
+UNMARKED = gettext_noop("Nothing was marked as exported.")
 _NAMED = re.compile(r"-[0-9]{6,}-([0-9]{6,})")
 
 
@@ -245,9 +247,11 @@ def _ends(path: Path, node: Node) -> list[tuple[int, int | None]]:
 
 def _selection(mode: Mode, models: Iterable[str] | None, since: int | None) -> Selection:
     if mode not in ("history", "squash", "snapshot"):
-        raise ExportError(f"There is no mode {mode!r}: a bundle is a history, a squash or a snapshot.")
+        raise ExportError(
+            _("There is no mode %(mode)r: a bundle is a history, a squash or a snapshot.") % {"mode": mode}
+        )
     if mode == "snapshot" and since is not None:
-        raise ExportError("A snapshot begins at position 0.", hint="To fold a range, write a squash.")
+        raise ExportError(_("A snapshot begins at position 0."), hint=_("To fold a range, write a squash."))
     if models is None:
         return Selection(mode)
     return Selection(mode, tuple(sorted(model._meta.label_lower for model in scanning.named_models(models))))
@@ -275,13 +279,18 @@ def prepare(
     start = 0 if selection.mode == "snapshot" else destination.seq if since is None else since
     end = node.seq if until is None else min(until, node.seq)
     if start > node.seq or start < 0:
-        raise ExportError(f"There is no position {start}: the log of {node.ident} ends at {node.seq}.")
+        raise ExportError(
+            _("There is no position %(start)d: the log of %(node)s ends at %(seq)d.")
+            % {"start": start, "node": node.ident, "seq": node.seq}
+        )
     if since is not None and until is not None and since >= until:
-        raise ExportError(f"There is nothing after position {since} up to {until}.")
+        raise ExportError(
+            _("There is nothing after position %(since)s up to %(until)s.") % {"since": since, "until": until}
+        )
     if overlap < 0:
-        raise ExportError(f"An overlap of {overlap} ranges: it repeats some, or none with 0.")
+        raise ExportError(_("An overlap of %(number)d ranges: it repeats some, or none with 0.") % {"number": overlap})
     if overlap and (since is not None or until is not None):
-        raise ExportError("An overlap repeats previous ranges; --since and --until name a range of their own.")
+        raise ExportError(_("An overlap repeats previous ranges; --since and --until name a range of their own."))
     if start >= end and not (acknowledge and since is None and until is None):
         return None
     start = min(start, end)
@@ -336,11 +345,16 @@ def _written(
             files = SentFiles(node, destination.name, start, using) if with_files else None
             trailer, changes, size = _write(sink, header, job, level, using, watch=watch, files=files, again=False)
     except BundleError as error:
-        raise ExportError(f"What is to be written is no bundle: {error}.", hint=UNMARKED) from error
-    except OSError as error:
         raise ExportError(
-            f"{'A temporary file' if place else path or '-'} could not be written: {error.strerror or error}.",
-            hint="Nothing was marked as exported: run the command again when there is room and permission.",
+            _("What is to be written is no bundle: %(error)s.") % {"error": error}, hint=_(UNMARKED)
+        ) from error
+    except OSError as error:
+        text = _("%(file)s could not be written: %(error)s.")
+        if place:
+            text = _("A temporary file could not be written: %(error)s.")
+        raise ExportError(
+            text % {"file": path or "-", "error": error.strerror or error},
+            hint=_("Nothing was marked as exported: run the command again when there is room and permission."),
         ) from error
     if place is not None and path is not None:
         place.save(path, lambda found: _is_range(found, job))
@@ -399,8 +413,10 @@ def _write(
                 unnamed = again and error.rule == "R52"
                 if unnamed and (isinstance(sink, Path) or not writer.bytes_written):
                     raise _UnknownNameError from error
-                hint = f"{UNMARKED} Export to a file instead of a stream." if unnamed else UNMARKED
-                raise ExportError(f"{_called(part)} cannot be carried: {error}.", hint=hint) from error
+                hint = _(UNMARKED)
+                if unnamed:
+                    hint = _("Nothing was marked as exported. Export to a file instead of a stream.")
+                raise ExportError(_uncarried(part, error), hint=hint) from error
             changed = len(part.lines) if isinstance(part, Run) else isinstance(part, Change)
             changes += changed
             if changed > 1 or not changes % progress.EVERY:
@@ -463,10 +479,14 @@ def _records(header: Header, node: Node, using: str) -> Iterator[Iterable[Change
         yield translator.records(wanted)
 
 
-def _called(record: Run | Change | ObjectRecord | FilePiece) -> str:
+def _uncarried(record: Run | Change | ObjectRecord | FilePiece, error: BundleError) -> str:
     if isinstance(record, Run):
-        return f"The change at position {record.first} or one of the next {len(record.lines)}"
-    return f"The content {record.sha256}" if isinstance(record, FilePiece) else f"{record.model} {record.id}"
+        text = _("The change at position %(first)d or one of the next %(number)d cannot be carried: %(error)s.")
+        return text % {"first": record.first, "number": len(record.lines), "error": error}
+    if isinstance(record, FilePiece):
+        return _("The content %(sha256)s cannot be carried: %(error)s.") % {"sha256": record.sha256, "error": error}
+    text = _("%(model)s %(id)s cannot be carried: %(error)s.")
+    return text % {"model": record.model, "id": record.id, "error": error}
 
 
 def _overlapping(destination: Destination, overlap: int, using: str) -> int:
@@ -488,9 +508,14 @@ def _overlapping(destination: Destination, overlap: int, using: str) -> int:
 def _destination(node: Node, name: str, using: str) -> Destination:
     limit = Destination._meta.get_field("name").max_length or 0
     if not name or len(name) > limit:
-        raise ExportError(f"A destination's name has 1 to {limit} characters, not {len(name)}.")
+        raise ExportError(
+            _("A destination's name has 1 to %(limit)d characters, not %(number)d.")
+            % {"limit": limit, "number": len(name)}
+        )
     if not name.isprintable() or name != name.strip():
-        raise ExportError(f"{name!r} is no name for a destination: use letters and other visible characters.")
+        raise ExportError(
+            _("%(name)r is no name for a destination: use letters and other visible characters.") % {"name": name}
+        )
     destination = Destination.objects.using(using).filter(log=node, name=name).first()
     return destination or Destination(log=node, name=name, seq=node.reset_seq)
 
@@ -498,7 +523,10 @@ def _destination(node: Node, name: str, using: str) -> Destination:
 def _level(level: int | None) -> int:
     chosen = level if level is not None else options.compression_level or DEFAULT_LEVEL
     if not 1 <= chosen <= MAX_LEVEL:
-        raise ExportError(f"The compression level is {chosen}; it can be 1 to {MAX_LEVEL}.")
+        raise ExportError(
+            _("The compression level is %(level)s; it can be 1 to %(highest)d.")
+            % {"level": chosen, "highest": MAX_LEVEL}
+        )
     return int(chosen)
 
 
@@ -512,8 +540,8 @@ def _path(target: str | Path | BinaryIO | None, job: Job) -> Path | None:
         path = next(path / name for name in _names(job) if not (job.recipients and (path / name).exists()))
     if path.is_file() and path.stat().st_size and not _is_range(path, job):
         raise ExportError(
-            f"{path} exists, and is another bundle or something else.",
-            hint="Nothing was overwritten. Move it away, or name another file.",
+            _("%(path)s exists, and is another bundle or something else.") % {"path": path},
+            hint=_("Nothing was overwritten. Move it away, or name another file."),
         )
     return path
 
@@ -622,9 +650,12 @@ def position(node: Node, seq: int, using: str) -> Position:
 def _beyond_horizon(node: Node, seq: int) -> ExportError:
     kept = max(node.reset_seq, node.pruned_seq)
     return ExportError(
-        f"The log of {node.ident} no longer holds every change after position {seq}: it was reset or pruned, "
-        f"and is whole from position {kept} on.",
-        hint="Who lacks changes from before needs a snapshot, or a copy of the database to start from.",
+        _(
+            "The log of %(node)s no longer holds every change after position %(seq)d: it was reset or pruned, "
+            "and is whole from position %(kept)d on."
+        )
+        % {"node": node.ident, "seq": seq, "kept": kept},
+        hint=_("Who lacks changes from before needs a snapshot, or a copy of the database to start from."),
     )
 
 

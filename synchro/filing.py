@@ -22,6 +22,7 @@ from django.core.exceptions import SuspiciousOperation
 from django.core.files.base import File
 from django.core.files.storage import Storage, default_storage
 from django.db import models, transaction
+from django.utils.translation import gettext as _
 
 from changelog_format import Change, FilePiece, FileRef
 from synchro import serialize
@@ -226,7 +227,8 @@ class IncomingFiles:
                 return storage.save(name, File(stream, name=name))
         except (OSError, SuspiciousOperation) as error:
             raise ImportRefusedError(
-                f"The file {name} could not be written: {error}.", hint="Nothing was imported."
+                _("The file %(name)s could not be written: %(error)s.") % {"name": name, "error": error},
+                hint=_("Nothing was imported."),
             ) from error
 
     @contextmanager

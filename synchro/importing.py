@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from django.db import DEFAULT_DB_ALIAS, transaction
+from django.utils.translation import gettext as _
 
 from changelog_format import (
     BundleError,
@@ -131,7 +132,9 @@ def retry_held(
     """
 
     def taking(*, careful: bool = False) -> Taking:
-        return Taking(None, (), name="What is held", policy=on_conflict, careful=careful, dry_run=dry_run, using=using)
+        return Taking(
+            None, (), name=_("What is held"), policy=on_conflict, careful=careful, dry_run=dry_run, using=using
+        )
 
     if dry_run:
         return taking().preview_retry()
@@ -192,7 +195,7 @@ def import_bundles(
         else:
             placed.append(("", 0, 0, number, True, source))
     reached: dict[str, int] = {}
-    for ident, first, last, _, whole, source in sorted(placed, key=lambda each: each[:4]):
+    for ident, first, last, _number, whole, source in sorted(placed, key=lambda each: each[:4]):
         # A preview takes nothing, so the next file would seem to lack the one before it.
         joined = allow_gap or (dry_run and first <= reached.get(ident, -1))
         yield import_bundle(
@@ -223,14 +226,18 @@ def _files(sources: Sequence[str | Path | BinaryIO]) -> Iterator[str | Path | Bi
         if place is not None and place.is_folder:
             inside = place.files(SUFFIXES)
             if not inside:
-                raise ImportRefusedError(f"{place} has no bundles (*{SUFFIXES[0]}).")
+                raise ImportRefusedError(
+                    _("%(place)s has no bundles (*%(suffix)s).") % {"place": place, "suffix": SUFFIXES[0]}
+                )
             yield from map(str, inside)
         elif place is not None:
             yield str(place)
         elif isinstance(source, (str, Path)) and Path(source).is_dir():
             found = sorted(path for suffix in SUFFIXES for path in Path(source).glob(f"*{suffix}"))
             if not found:
-                raise ImportRefusedError(f"{source} has no bundles (*{SUFFIXES[0]}).")
+                raise ImportRefusedError(
+                    _("%(source)s has no bundles (*%(suffix)s).") % {"source": source, "suffix": SUFFIXES[0]}
+                )
             yield from found
         else:
             yield source
@@ -272,7 +279,10 @@ def _verified(stream: BinaryIO, identities: Identities | None, until: int | None
         whole = reader.header
         until = whole.end.seq if until is None else max(until, whole.start.seq)
         if until < whole.end.seq and whole.mode != "history":
-            raise ImportRefusedError(f"A {whole.mode} is taken whole: it does not tell what was at position {until}.")
+            text = _("A squash is taken whole: it does not tell what was at position %(seq)d.")
+            if whole.mode == "snapshot":
+                text = _("A snapshot is taken whole: it does not tell what was at position %(seq)d.")
+            raise ImportRefusedError(text % {"seq": until})
         own_changes = OwnChanges(whole, nodes.own_idents(using))
         versions: dict[str, set[int]] = defaultdict(set)
         taken, end = 0, whole.start
@@ -303,7 +313,9 @@ def _records(
         for _rest in reader:
             pass
         if reader.trailer.sha256 != found.trailer.sha256:
-            raise ImportRefusedError(f"{name} changed while it was being read.", hint="Nothing was imported.")
+            raise ImportRefusedError(
+                _("%(name)s changed while it was being read.") % {"name": name}, hint=_("Nothing was imported.")
+            )
 
 
 __all__ = ["HeldChange", "ImportReport", "import_bundle", "import_bundles", "retry_held"]

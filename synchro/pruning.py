@@ -19,6 +19,7 @@ from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, transaction
 from django.db.models import Exists, Min, OuterRef, Q
+from django.utils.translation import gettext as _
 
 from synchro import nodes, serialize
 from synchro.errors import PruneError
@@ -106,8 +107,8 @@ def _holders(node: Node, ignore: Collection[str], using: str) -> list[Holder]:
     unknown = set(ignore) - {name for ident, name, _ in found} - {ident for ident, _, _ in found}
     if unknown:
         raise PruneError(
-            f"There is no destination and no node called {', '.join(sorted(unknown))}.",
-            hint="`manage.py synchro_status` lists them.",
+            _("There is no destination and no node called %(names)s.") % {"names": ", ".join(sorted(unknown))},
+            hint=_("`manage.py synchro_status` lists them."),
         )
     holders = [holder for ident, name, holder in found if ident not in ignore and name not in ignore]
     return sorted(holders, key=lambda each: (each.seq, each.name))
@@ -145,7 +146,7 @@ def _superseded(node: Node, upto: int, before: dt.datetime | None, using: str) -
     # Per model too: of a multi-table object, a change that its parent's model logged says less.
     ordered = rows.order_by(*columns[:4]).values_list(*columns)
     total, doomed = 0, array("q")
-    for _, group in groupby(ordered.iterator(chunk_size=serialize.CHUNK), key=itemgetter(0, 1, 2, 3)):
+    for _register, group in groupby(ordered.iterator(chunk_size=serialize.CHUNK), key=itemgetter(0, 1, 2, 3)):
         best: tuple[Stamp, int] | None = None
         for *_key, pk, action, date, origin in group:
             total += 1

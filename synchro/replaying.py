@@ -15,6 +15,8 @@ from pathlib import Path
 
 from django.db import DEFAULT_DB_ALIAS
 from django.utils.dateparse import parse_date, parse_datetime
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from changelog_format import BundleError, Change, Header, Identities, open_bundle
 from changelog_format.dates import format_date
@@ -52,7 +54,9 @@ def parse_until(text: str) -> Until:
     day = parse_date(text)
     moment = parse_datetime(text) if day is None else dt.datetime.combine(day, dt.time.max)
     if moment is None:
-        message = f"{text!r} is no position (412), no day (2026-11-23) and no moment (2026-11-23T10:11:12Z)"
+        message = _("%(text)r is no position (412), no day (2026-11-23) and no moment (2026-11-23T10:11:12Z)") % {
+            "text": text
+        }
         raise ValueError(message)
     return moments.aware(moment)
 
@@ -98,8 +102,9 @@ def plan(
         by_node[step.header.node.id].append(step)
     if isinstance(until, int) and len(by_node) > 1:
         raise ReplayError(
-            f"A position is one in the log of one node, and these bundles are of {', '.join(sorted(by_node))}.",
-            hint="Nothing was imported. Give the bundles of one of them, or a moment instead of a position.",
+            _("A position is one in the log of one node, and these bundles are of %(nodes)s.")
+            % {"nodes": ", ".join(sorted(by_node))},
+            hint=_("Nothing was imported. Give the bundles of one of them, or a moment instead of a position."),
         )
     return [step for ident in sorted(by_node) for step in _of_node(ident, by_node[ident], until, using)]
 
@@ -109,15 +114,20 @@ def _check_empty(until: Until, using: str) -> None:
     own = rows.filter(imported=False).count()
     if own:
         raise ReplayError(
-            f"This deployment has {own} changes of its own, so it cannot become what another one was.",
-            hint="Nothing was imported. Use a new database: `manage.py migrate` makes one.",
+            ngettext(
+                "This deployment has %(number)d change of its own, so it cannot become what another one was.",
+                "This deployment has %(number)d changes of its own, so it cannot become what another one was.",
+                own,
+            )
+            % {"number": own},
+            hint=_("Nothing was imported. Use a new database: `manage.py migrate` makes one."),
         )
     later = rows.filter(date__gt=_microseconds(until)) if isinstance(until, dt.datetime) else rows.none()
     taken = Node.objects.using(using).filter(own=False, taken_seq__gt=until if isinstance(until, int) else 2**63 - 1)
     if later.exists() or taken.exists():
         raise ReplayError(
-            "This deployment has taken changes from after that already.",
-            hint="Nothing was imported. Use a new database: `manage.py migrate` makes one.",
+            _("This deployment has taken changes from after that already."),
+            hint=_("Nothing was imported. Use a new database: `manage.py migrate` makes one."),
         )
 
 
@@ -151,8 +161,9 @@ def _of_node(ident: str, steps: Sequence[Step], until: Until, using: str) -> lis
     last = max(step.header.end.seq for step in steps)
     if isinstance(until, int) and until > last:
         raise ReplayError(
-            f"The bundles of {ident} end at position {last}, before {until}.",
-            hint="Nothing was imported. Give the bundles that go on from there, too.",
+            _("The bundles of %(node)s end at position %(last)s, before %(until)s.")
+            % {"node": ident, "last": last, "until": until},
+            hint=_("Nothing was imported. Give the bundles that go on from there, too."),
         )
     goal = last if cut is None else cut
     wanted = [step for step in steps if step.seq > step.header.start.seq]
@@ -172,14 +183,33 @@ def _of_node(ident: str, steps: Sequence[Step], until: Until, using: str) -> lis
         hides = next((each for each in folded if each.header.start.seq <= reached), None)
         if hides is not None:
             raise ReplayError(
-                f"{hides.source} is a {hides.header.mode} up to position {hides.header.end.seq} of {ident}: how things "
-                f"were at position {goal} before that cannot be told from it.",
-                hint=f"Nothing was imported. Give the bundles with the history of positions {reached + 1} to {goal}, "
-                f"or a moment after {hides.header.end.date}.",
+                (
+                    _(
+                        "%(source)s is a squash up to position %(seq)d of %(node)s: how things were at position "
+                        "%(goal)d "
+                        "before that cannot be told from it."
+                    )
+                    if hides.header.mode == "squash"
+                    else _(
+                        "%(source)s is a snapshot up to position %(seq)d of %(node)s: how things were at position "
+                        "%(goal)d before that cannot be told from it."
+                    )
+                )
+                % {"source": hides.source, "seq": hides.header.end.seq, "node": ident, "goal": goal},
+                hint=_(
+                    "Nothing was imported. Give the bundles with the history of positions %(reached)s to %(goal)s, or "
+                    "a "
+                    "moment after %(date)s."
+                )
+                % {"reached": reached + 1, "goal": goal, "date": hides.header.end.date},
             )
         raise GapError(
-            f"The changes of {ident} after position {reached} are missing in these bundles, and needed up to {goal}.",
-            hint="Nothing was imported. `python -m changelog_format verify FOLDER` says what an archive holds.",
+            _(
+                "The changes of %(node)s after position %(reached)s are missing in these bundles, and needed up to "
+                "%(goal)s."
+            )
+            % {"node": ident, "reached": reached, "goal": goal},
+            hint=_("Nothing was imported. `python -m changelog_format verify FOLDER` says what an archive holds."),
         )
     return chosen
 

@@ -117,10 +117,17 @@ def everything_since(peer: str, using: str = DEFAULT_DB_ALIAS) -> Request:
     rows = Node.objects.using(using).filter(own=False, heard__isnull=False).exclude(succeeded(using))
     found = list(rows.filter(ident=peer)) or list(rows.filter(name=peer))
     if len(found) != 1:
-        known = ", ".join(rows.order_by("ident").values_list("ident", flat=True)) or "none"
+        known = ", ".join(rows.order_by("ident").values_list("ident", flat=True))
         raise RequestError(
-            f"{peer} is {'more than one node' if found else 'no bundle and no node'} that is known here.",
-            hint=f"Nodes that were heard of by their own bundles: {known}.",
+            (
+                _("%(peer)s is more than one node that is known here.")
+                if found
+                else _("%(peer)s is no bundle and no node that is known here.")
+            )
+            % {"peer": peer},
+            hint=_("Nodes that were heard of by their own bundles: %(known)s.") % {"known": known}
+            if known
+            else _("Nodes that were heard of by their own bundles: none."),
         )
     taken, date = _taken(found[0].ident, using)
     return _request(found[0].ident, [Missing(since=taken, until=None, date=date)], using)
@@ -175,11 +182,14 @@ def read_request(source: str | Path, *, identity: Sources = ()) -> Request:
     try:
         text = _text(Path(source), identities)
         if len(text) > SIZE_LIMIT:
-            raise ValueError(f"it is longer than {SIZE_LIMIT} bytes")
+            raise ValueError(_("it is longer than %(size)d bytes") % {"size": SIZE_LIMIT})
         data = orjson.loads(text)
         request = _parsed(data)
     except (ValueError, KeyError, TypeError) as error:
-        raise RequestError(f"{source} is no request that this version can read: {error!s:.200}") from error
+        raise RequestError(
+            _("%(source)s is no request that this version can read: %(error)s")
+            % {"source": source, "error": str(error)[:200]}
+        ) from error
     except EncryptionError as error:
         error.add_note(str(source))
         raise
@@ -196,7 +206,7 @@ def _text(path: Path, identities: Identities | None) -> bytes:
         if identities is None:
             text = stream.read(SIZE_LIMIT + 1)
             if is_encrypted(text):
-                raise EncryptionError("the request is encrypted with age, and no identity was given", rule="R78")
+                raise EncryptionError(_("the request is encrypted with age, and no identity was given"), rule="R78")
             return text
         with contextlib.closing(decrypted(stream, identities, close=False)) as opened:
             parts, size = [], 0
@@ -208,23 +218,23 @@ def _text(path: Path, identities: Identities | None) -> bytes:
 
 def _parsed(data: Any) -> Request:
     if not isinstance(data, dict) or data.get("type") != TYPE or data.get("version") != VERSION:
-        message = f"type and version are not {TYPE!r} and {VERSION}"
+        message = _("type and version are not %(type)r and %(version)d") % {"type": TYPE, "version": VERSION}
         raise ValueError(message)
     missing = []
     for each in data["missing"]:
         since, until, date = each["since"], each["until"], each["date"]
         if type(since) is not int or since < 0 or not (until is None or (type(until) is int and until > since)):
-            message = f"from {since!r} to {until!r} is no range"
+            message = _("from %(since)r to %(until)r is no range") % {"since": since, "until": until}
             raise ValueError(message)
         if (date is None) != (since == 0) or (date is not None and not isinstance(date, str)):
-            message = f"{date!r} is no date for position {since}"
+            message = _("%(date)r is no date for position %(since)d") % {"date": date, "since": since}
             raise ValueError(message)
         if date is not None:
             parse_date(date)
         missing.append(Missing(since=since, until=until, date=date))
     for name in ("of", "by", "name", "created"):
         if not isinstance(data[name], str):
-            message = f"{name} is no text"
+            message = _("%(name)s is no text") % {"name": name}
             raise TypeError(message)
     return Request(of=data["of"], by=data["by"], name=data["name"], created=data["created"], missing=tuple(missing))
 
@@ -249,17 +259,25 @@ def answer(
     node = nodes.own(using)
     if node is None or request.of != node.ident:
         raise RequestError(
-            f"{source} asks for the log of {request.of}, and this is {node.ident if node else 'a node without a log'}.",
-            hint="Only the node that is asked can answer.",
+            (
+                _("%(source)s asks for the log of %(asked)s, and this is %(node)s.")
+                if node
+                else _("%(source)s asks for the log of %(asked)s, and this is a node without a log.")
+            )
+            % {"source": source, "asked": request.of, "node": node.ident if node else ""},
+            hint=_("Only the node that is asked can answer."),
         )
     # By the id that the signature is about: what is encrypted and left out goes by the destination.
     to = node_name(request.by) or request.name or exporting.DEFAULT_DESTINATION
     for each in request.missing:
         if each.since > node.seq or exporting.position(node, each.since, using).date != each.date:
             raise ForkError(
-                f"{request.by or request.name} has a change at position {each.since} of {request.of} that is dated "
-                f"{each.date}, and the log here does not: this database was restored from a backup.",
-                hint="Import a bundle of that node here: this one then takes a new id, and both go on.",
+                _(
+                    "%(by)s has a change at position %(since)d of %(node)s that is dated %(date)s, and the log here "
+                    "does not: this database was restored from a backup."
+                )
+                % {"by": request.by or request.name, "since": each.since, "node": request.of, "date": each.date},
+                hint=_("Import a bundle of that node here: this one then takes a new id, and both go on."),
             )
         if max_size is None:
             report = export_bundle(
@@ -287,4 +305,4 @@ def answer(
                 using=using,
             )
         else:
-            raise ExportError("Parts of a bounded size are written to a folder.")
+            raise ExportError(_("Parts of a bounded size are written to a folder."))

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, models, transaction
+from django.utils.translation import gettext as _
 
 from synchro import nodes, ordering, progress, reconciling, registry, walking
 from synchro.actors import nobody
@@ -81,7 +82,9 @@ def named_models(names: Iterable[str | type[models.Model]]) -> list[ModelClass]:
         named = _named(each) if isinstance(each, str) else [each]
         tracked = [model for model in named if registry.is_tracked(model)]
         if not tracked:
-            raise ScanError(f"{each} names nothing that is tracked.", hint="See SYNCHRO_MODELS.")
+            raise ScanError(
+                _("%(name)s names nothing that is tracked.") % {"name": each}, hint=_("See SYNCHRO_MODELS.")
+            )
         found.update((registry.spec(model).model, None) for model in tracked)
     return list(found)
 

@@ -9,6 +9,7 @@ from typing import Any
 from django.core.exceptions import SuspiciousOperation
 from django.core.files.storage import Storage, default_storage
 from django.db import models
+from django.utils.translation import gettext as _
 
 from changelog_format import Change, FilePiece, FileRef, ObjectRecord
 from changelog_format.limits import PIECE_SIZE
@@ -126,7 +127,9 @@ class SentFiles:
         if not ref.size:
             yield FilePiece(sha256=ref.sha256, size=0, at=0, data=b"")
         if at != ref.size:
-            raise ExportError(f"The file {name} was changed while it was read.", hint="Run the command again.")
+            raise ExportError(
+                _("The file %(name)s was changed while it was read.") % {"name": name}, hint=_("Run the command again.")
+            )
 
     def note(self, destination: Destination, seq: int) -> None:
         """The bundle, which ends at *seq*, is written: its contents need not travel to *destination* again."""

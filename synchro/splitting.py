@@ -12,6 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from django.db import DEFAULT_DB_ALIAS
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from changelog_format import BundleWriter
 from synchro import stored
@@ -38,7 +40,7 @@ def parse_size(text: str) -> int:
     """The bytes that *text* means: ``4GB``, ``700M``, ``64KiB``, ``1000000``. Raises ``ValueError``."""
     match = _SIZE.match(text.strip())
     if match is None:
-        message = f"{text!r} is no size: write a number and B, KB, MB, GB, KiB, MiB or GiB, as 4GB"
+        message = _("%(text)r is no size: write a number and B, KB, MB, GB, KiB, MiB or GiB, as 4GB") % {"text": text}
         raise ValueError(message)
     return int(float(match[1]) * _UNITS[(match[2] or "").upper()])
 
@@ -65,7 +67,10 @@ def export_parts(
     folder = Path() if target is None else target
     place = stored.parse(folder)
     if not (place.is_folder if place is not None else Path(folder).is_dir()):
-        raise ExportError(f"{folder} is no folder; parts of a bounded size are written to one, named by their ranges.")
+        raise ExportError(
+            _("%(folder)s is no folder; parts of a bounded size are written to one, named by their ranges.")
+            % {"folder": folder}
+        )
     new_id = look_around(folder, using)
     job = prepare(
         to=to, since=since, until=until, overlap=overlap, with_files=with_files, encrypt_to=encrypt_to, using=using
@@ -82,8 +87,13 @@ def _part(job: Job, folder: str | Path, max_size: int, level: int | None, using:
     except _FullError as full:
         if full.seq == job.start:
             raise ExportError(
-                f"The change at position {job.start + 1} alone needs more than {max_size} bytes.",
-                hint="Allow larger files; nothing after it was exported.",
+                ngettext(
+                    "The change at position %(seq)d alone needs more than %(size)d byte.",
+                    "The change at position %(seq)d alone needs more than %(size)d bytes.",
+                    max_size,
+                )
+                % {"seq": job.start + 1, "size": max_size},
+                hint=_("Allow larger files; nothing after it was exported."),
             ) from None
         return write(replace(job, end=full.seq), folder, level=level, using=using)
 

@@ -17,6 +17,8 @@ from typing import BinaryIO, cast
 from django.core.exceptions import SuspiciousOperation
 from django.core.files import File
 from django.core.files.storage import InvalidStorageError, Storage, storages
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 from synchro.errors import StorageError
 
@@ -45,14 +47,16 @@ class Stored:
             return storages[self.alias]
         except InvalidStorageError as error:
             if self.alias in storages.backends:
-                raise StorageError(f"{self}: {error}", hint="See STORAGES in the settings.") from error
+                raise StorageError(f"{self}: {error}", hint=_("See STORAGES in the settings.")) from error
             known = ", ".join(sorted(storages.backends))
             raise StorageError(
-                f"{self}: STORAGES has no {self.alias!r}; it has {known}.", hint="Write storage:ALIAS/folder/."
+                _("%(file)s: STORAGES has no %(alias)r; it has %(known)s.")
+                % {"file": self, "alias": self.alias, "known": known},
+                hint=_("Write storage:ALIAS/folder/."),
             ) from error
         except Exception as error:  # what a backend raises that does not like its options
             raise StorageError(
-                f"{self}: {type(error).__name__}: {error}", hint="See STORAGES in the settings."
+                f"{self}: {type(error).__name__}: {error}", hint=_("See STORAGES in the settings.")
             ) from error
 
     def check(self) -> None:
@@ -65,12 +69,12 @@ class Stored:
 
     def exists(self) -> bool:
         """Whether there is a file. Raises ``StorageError``."""
-        with self._reported("looked for"):
+        with self._reported(gettext_noop("%(file)s could not be looked for: %(error)s.")):
             return bool(self.storage.exists(self.name))
 
     def files(self, suffixes: Sequence[str]) -> list[Stored]:
         """The files in this folder whose names end so, sorted. Raises ``StorageError``."""
-        with self._reported("listed"):
+        with self._reported(gettext_noop("%(file)s could not be listed: %(error)s.")):
             try:
                 _, names = self.storage.listdir(self.name.rstrip("/"))
             except FileNotFoundError:
@@ -79,12 +83,15 @@ class Stored:
 
     def open(self) -> BinaryIO:
         """The file, to read. Raises ``StorageError``."""
-        with self._reported("read"):
+        with self._reported(gettext_noop("%(file)s could not be read: %(error)s.")):
             return cast("BinaryIO", self.storage.open(self.name, "rb"))
 
     def fetch(self, stack: ExitStack) -> BinaryIO:
         """A copy of the file that can be read more than once, removed with *stack*. Raises ``StorageError``."""
-        with self._reported("read"), self.storage.open(self.name, "rb") as source:
+        with (
+            self._reported(gettext_noop("%(file)s could not be read: %(error)s.")),
+            self.storage.open(self.name, "rb") as source,
+        ):
             spool = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  the stack closes it
             shutil.copyfileobj(source, spool)
         spool.seek(0)
@@ -102,22 +109,25 @@ class Stored:
                 return
             if not begun and not self._asked(replaces):
                 raise StorageError(
-                    f"{self} exists, and is another bundle or something else.",
-                    hint="Nothing was overwritten. Remove it there, or name another file.",
+                    _("%(file)s exists, and is another bundle or something else.") % {"file": self},
+                    hint=_("Nothing was overwritten. Remove it there, or name another file."),
                 )
-            with self._reported("replaced"):
+            with self._reported(gettext_noop("%(file)s could not be replaced: %(error)s.")):
                 self.storage.delete(self.name)
         saved: str | None = None
         try:
-            with self._reported("written"), path.open("rb") as source:
+            with self._reported(gettext_noop("%(file)s could not be written: %(error)s.")), path.open("rb") as source:
                 saved = self.storage.save(self.name, File(source, name=self.name))
                 if saved != self.name:
                     raise StorageError(
-                        f"{self}: somebody else wrote a file of this name meanwhile.",
-                        hint="Nothing was marked as exported: run the command again.",
+                        _("%(file)s: somebody else wrote a file of this name meanwhile.") % {"file": self},
+                        hint=_("Nothing was marked as exported: run the command again."),
                     )
                 if self.storage.size(saved) != path.stat().st_size:
-                    raise StorageError(f"{self}: what is stored is not as long as what was written.", hint=_UNMARKED)
+                    raise StorageError(
+                        _("%(file)s: what is stored is not as long as what was written.") % {"file": self},
+                        hint=_(_UNMARKED),
+                    )
         except BaseException:
             with suppress(Exception):
                 # Somebody else may have written a file of this name: only what this one begins with was made here.
@@ -138,25 +148,25 @@ class Stored:
             return not mine.read(1), True
 
     @contextmanager
-    def _reported(self, done: str) -> Iterator[None]:
-        """Storages raise what their libraries raise."""
+    def _reported(self, failed: str) -> Iterator[None]:
+        """Storages raise what their libraries raise. *failed* says so, not translated yet."""
         try:
             yield
         except StorageError:
             raise
         except NotImplementedError as error:
-            raise StorageError(f"{self} could not be {done}: this storage cannot do that.") from error
+            why = _("this storage cannot do that")
+            raise StorageError(_(failed) % {"file": self, "error": why}) from error
         except FileNotFoundError as error:
-            raise StorageError(f"{self}: there is no such file.") from error
+            raise StorageError(_("%(file)s: there is no such file.") % {"file": self}) from error
         except (OSError, SuspiciousOperation) as error:
-            raise StorageError(f"{self} could not be {done}: {error}.", hint=_UNMARKED) from error
+            raise StorageError(_(failed) % {"file": self, "error": error}, hint=_(_UNMARKED)) from error
         except Exception as error:
-            raise StorageError(
-                f"{self} could not be {done}: {type(error).__name__}: {error}.", hint=_UNMARKED
-            ) from error
+            why = f"{type(error).__name__}: {error}"
+            raise StorageError(_(failed) % {"file": self, "error": why}, hint=_(_UNMARKED)) from error
 
 
-_UNMARKED = "Nothing was marked as exported, and nothing was imported."
+_UNMARKED = gettext_noop("Nothing was marked as exported, and nothing was imported.")
 
 
 def parse(target: object) -> Stored | None:
@@ -165,7 +175,9 @@ def parse(target: object) -> Stored | None:
         return None
     alias, slash, name = target.removeprefix(PREFIX).partition("/")
     if not alias:
-        raise StorageError(f"{target!r} names no storage.", hint="Write storage:ALIAS/folder/.")
+        raise StorageError(
+            _("%(target)r names no storage.") % {"target": target}, hint=_("Write storage:ALIAS/folder/.")
+        )
     return Stored(alias, name.lstrip("/") if slash else "")
 
 

@@ -225,7 +225,7 @@ class Taking:
         self._check_constraints()
         self._settle_files()
         if self._strict and self._held_anew:
-            raise HeldError(self._held_text(), hint="Without --strict they are held, and the rest goes in.")
+            raise HeldError(self._held_text(), hint=_("Without --strict they are held, and the rest goes in."))
         self._check_files()
         checkpoints.advance(node)
         node.save(using=self._using, update_fields=["seq", "clock"])
@@ -238,9 +238,12 @@ class Taking:
         node = nodes.own(self._using)
         if node is not None and (found := self._parting(node)) is not None:
             raise ForkError(
-                f"{self._name}: others have changes that {node.ident} made, from position {found.seen} on, which are "
-                "not in its log: this database was restored from a backup.",
-                hint="A preview cannot go on from here. The import itself gives this database a new id first.",
+                _(
+                    "%(name)s: others have changes that %(node)s made, from position %(seen)d on, which are not in its "
+                    "log: this database was restored from a backup."
+                )
+                % {"name": self._name, "node": node.ident, "seen": found.seen},
+                hint=_("A preview cannot go on from here. The import itself gives this database a new id first."),
             )
         if self._header.node.id in nodes.own_idents(self._using):
             return self._own_bundle(dry_run=True)
@@ -257,7 +260,7 @@ class Taking:
             self._count(plan, batch)
             self.files.accept(plan.operations)
         if self._strict and self._held:
-            raise HeldError(self._held_text(), hint="Without --strict they are held, and the rest goes in.")
+            raise HeldError(self._held_text(), hint=_("Without --strict they are held, and the rest goes in."))
         self._check_files()
         return self._report(held=len(self._held), dry_run=True)
 
@@ -315,9 +318,17 @@ class Taking:
     def _check_files(self) -> None:
         if self._strict and self.files.missing:
             raise HeldError(
-                f"{self._name}: the contents of {len(self.files.missing)} files are missing: "
-                f"{'; '.join(self.files.named_missing())}.",
-                hint="Nothing was imported. Without --strict their rows go in.",
+                ngettext(
+                    "%(name)s: the contents of %(number)d file are missing: %(files)s.",
+                    "%(name)s: the contents of %(number)d files are missing: %(files)s.",
+                    len(self.files.missing),
+                )
+                % {
+                    "name": self._name,
+                    "number": len(self.files.missing),
+                    "files": "; ".join(self.files.named_missing()),
+                },
+                hint=_("Nothing was imported. Without --strict their rows go in."),
             )
 
     def _check_schema(self, peer: Node) -> None:
@@ -325,8 +336,9 @@ class Taking:
         held = [each for each in self._differences if each.held]
         if self._strict and held and self._header.end.seq > peer.taken_seq:
             raise HeldError(
-                f"{self._name}: its schema is not that of this deployment: {'; '.join(map(str, held))}.",
-                hint="Upgrade this deployment first. Without --strict these changes are held until then.",
+                _("%(name)s: its schema is not that of this deployment: %(models)s.")
+                % {"name": self._name, "models": "; ".join(map(str, held))},
+                hint=_("Upgrade this deployment first. Without --strict these changes are held until then."),
             )
 
     def _planner(self, node: Node | None, *, pending: bool = False, lock: Lock | None = None) -> Planner:
@@ -376,9 +388,12 @@ class Taking:
                 continue
             if isinstance(record, Change) and record.date > format_date(latest):
                 raise ClockError(
-                    f"{self._name}: the change at position {record.seq} is dated {record.date}, "
-                    f"later than this machine's clock ({format_date(changelog.now())}) and the tolerance allow.",
-                    hint="Set the clocks right. Nothing was imported.",
+                    _(
+                        "%(name)s: the change at position %(seq)d is dated %(date)s, later than this machine's clock "
+                        "(%(now)s) and the tolerance allow."
+                    )
+                    % {"name": self._name, "seq": record.seq, "date": record.date, "now": format_date(changelog.now())},
+                    hint=_("Set the clocks right. Nothing was imported."),
                 )
             batch.append(record)
             if len(batch) >= serialize.CHUNK:
@@ -618,7 +633,7 @@ class Taking:
         try:
             self._constraints(self._tables)
         except IntegrityError as error:
-            raise DanglingError(f"{self._name}: {error}", hint="Nothing was imported.") from error
+            raise DanglingError(f"{self._name}: {error}", hint=_("Nothing was imported.")) from error
 
     def _constraints(self, tables: set[str]) -> None:
         if tables:
@@ -649,8 +664,8 @@ class Taking:
 
     def _conflict(self, error: ConflictFoundError) -> ConflictError:
         return ConflictError(
-            f"{self._name}: conflict at {error}.",
-            hint="The policy is to fail: nothing was imported. See --on-conflict.",
+            _("%(name)s: conflict at %(error)s.") % {"name": self._name, "error": error},
+            hint=_("The policy is to fail: nothing was imported. See --on-conflict."),
         )
 
     def _held_text(self) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import orjson
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import QuerySet
+from django.utils.translation import gettext as _
 
 from changelog_format import BundleReader, Change
 from changelog_format.history import ABSENT, Difference, bundles_in, changes, differences
@@ -120,7 +121,7 @@ def from_log(label: str, key: str | list[Any], *, using: str = DEFAULT_DB_ALIAS)
     """
     model = registry.by_label(label.lower())
     if model is None:
-        raise TimelineError(f"There is no model {label}.", hint="Write it as in shop.item.")
+        raise TimelineError(_("There is no model %(label)s.") % {"label": label}, hint=_("Write it as in shop.item."))
     spec = registry.spec(model)
     text = _row(spec, key, using)
     if text is None and isinstance(key, list):
@@ -128,8 +129,8 @@ def from_log(label: str, key: str | list[Any], *, using: str = DEFAULT_DB_ALIAS)
     found = [] if text is None else list(_logged(spec, {text}, using))
     if not found:
         raise TimelineError(
-            f"The log has no change of {spec.label} {_called(key)}.",
-            hint="A natural key is written as one word a value, or as a JSON array; a primary key as pk:5.",
+            _("The log has no change of %(model)s %(key)s.") % {"model": spec.label, "key": _called(key)},
+            hint=_("A natural key is written as one word a value, or as a JSON array; a primary key as pk:5."),
         )
     return _steps(found)
 
@@ -140,11 +141,16 @@ def _row(spec: ModelSpec, key: str | list[Any], using: str) -> str | None:
         if not naturalkeys.has_natural_key(spec.model):
             if len(key) == 1:  # what else than a primary key can it be
                 return _row(spec, f"{PK_PREFIX}{key[0]}", using)
-            raise TimelineError(f"{spec.label} has no natural key.", hint="Write its primary key: pk:5.")
+            raise TimelineError(
+                _("%(model)s has no natural key.") % {"model": spec.label}, hint=_("Write its primary key: pk:5.")
+            )
         for each in _readings(key):
             found = naturalkeys.find(spec.model, [each], using).get(naturalkeys.freeze(each), [])
             if len(found) > 1:
-                raise TimelineError(f"{spec.label} {_called(key)} is more than one object.", hint="Write pk:5.")
+                raise TimelineError(
+                    _("%(model)s %(key)s is more than one object.") % {"model": spec.label, "key": _called(key)},
+                    hint=_("Write pk:5."),
+                )
             if found:
                 return pks.to_text(spec.model, found[0])
         return None
@@ -183,7 +189,11 @@ def _formerly(spec: ModelSpec, key: list[Any], using: str) -> str | None:
     texts = {into.get(text, text) for text in texts}
     if len(texts) > 1:
         names = ", ".join(f"{PK_PREFIX}{text}" for text in sorted(texts))
-        raise TimelineError(f"{spec.label} {_called(key)} was the key of several objects: {names}.", hint="Name one.")
+        raise TimelineError(
+            _("%(model)s %(key)s was the key of several objects: %(names)s.")
+            % {"model": spec.label, "key": _called(key), "names": names},
+            hint=_("Name one."),
+        )
     return next(iter(texts), None)
 
 
@@ -249,12 +259,16 @@ def from_bundles(
     objects = [ids for ids in _joined_all(same, named) if ids & named]
     if not objects:
         raise TimelineError(
-            f"There is no change of {label} {_called(key)} in these bundles.",
-            hint="A natural key is written as one word a value, or as a JSON array; a primary key as pk:5.",
+            _("There is no change of %(label)s %(key)s in these bundles.") % {"label": label, "key": _called(key)},
+            hint=_("A natural key is written as one word a value, or as a JSON array; a primary key as pk:5."),
         )
     if len(objects) > 1:
         names = ", ".join(sorted(min(ids) for ids in objects))
-        raise TimelineError(f"{label} {_called(key)} was several objects: {names}.", hint="Name one of these ids.")
+        raise TimelineError(
+            _("%(label)s %(key)s was several objects: %(names)s.")
+            % {"label": label, "key": _called(key), "names": names},
+            hint=_("Name one of these ids."),
+        )
     (ids,) = objects
     return _steps(
         [

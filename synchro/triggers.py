@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.utils.translation import gettext as _
 
 from synchro import conf, registry, tables, touches
 from synchro.errors import TriggerError
@@ -63,9 +64,11 @@ def install(using: str = DEFAULT_DB_ALIAS, *, anew: bool = False) -> TriggerStat
     """
     connection = connections[using]
     if connection.vendor not in VENDORS:
-        raise TriggerError(f"There are no touch triggers for {connection.display_name}.")
+        raise TriggerError(_("There are no touch triggers for %(database)s.") % {"database": connection.display_name})
     if not conf.triggers():
-        raise TriggerError("SYNCHRO_TRIGGERS is not set.", hint="Set it to True, so that what they note is looked at.")
+        raise TriggerError(
+            _("SYNCHRO_TRIGGERS is not set."), hint=_("Set it to True, so that what they note is looked at.")
+        )
     before = check(using)
     with transaction.atomic(using=using), connection.cursor() as cursor:
         _drop(cursor, set(before.stale), using)

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import orjson
+from django.utils.translation import gettext as _
 
 from changelog_format import (
     Header,
@@ -36,7 +37,7 @@ def _setting(name: str) -> Iterator[None]:
     try:
         yield
     except (UnusableKeyError, MissingExtraError) as error:
-        raise KeySettingError(f"{name}: {error}.", hint="Nothing was written and nothing was imported.") from error
+        raise KeySettingError(f"{name}: {error}.", hint=_("Nothing was written and nothing was imported.")) from error
 
 
 def signer() -> Signer | None:
@@ -70,7 +71,7 @@ def recipients(destination: str, asked: Sequence[str] = ()) -> Recipients | None
     texts = tuple(asked) or conf.recipients(destination)
     if not texts:
         return None
-    with _setting("The recipients"):
+    with _setting(_("The recipients")):
         return Recipients(texts)
 
 
@@ -79,7 +80,7 @@ def identities(asked: Sources = ()) -> Identities | None:
     sources = tuple(asked) or conf.identities()
     if not sources:
         return None
-    with _setting("The identities"):
+    with _setting(_("The identities")):
         return Identities(sources)
 
 

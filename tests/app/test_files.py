@@ -262,7 +262,7 @@ def test_what_is_named_and_did_not_come_is_told_and_strict_refuses_it(places):
     data = rewritten(export(places)[0], lambda found: [record for record in found if record["type"] != "file"])
     with (
         unchanged(),
-        pytest.raises(HeldError, match=r"the contents of 1 files are missing: shop\.note .*: notes/a\.txt"),
+        pytest.raises(HeldError, match=r"the contents of 1 file are missing: shop\.note .*: notes/a\.txt"),
     ):
         bring(places, data, strict=True)
     assert bring(places, data).missing_files[0].endswith("notes/a.txt")

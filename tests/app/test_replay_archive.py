@@ -154,7 +154,7 @@ def test_a_damaged_file_is_refused_before_anything_is_written(archive):
 def test_only_into_a_deployment_without_changes_of_its_own(archive):
     folder, states = archive
     Tag.objects.using(HQ).create(name="own")
-    with unchanged(), pytest.raises(ReplayError, match="1 changes of its own"):
+    with unchanged(), pytest.raises(ReplayError, match="1 change of its own"):
         list(replay([folder], states[3][0], using=HQ))
 
 

@@ -66,7 +66,11 @@ class Command(SpokenCommand):
             )
         self.say(text % {"node": report.node, "upto": report.upto, "removed": report.removed, "kept": report.kept})
         for holder in report.holders[:3]:
-            self.say("  " + _("%(name)s has it up to position %(seq)s.") % {"name": holder.name, "seq": holder.seq})
+            kind, _space, name = holder.name.partition(" ")
+            text = _("destination %(name)s has it up to position %(seq)d.")
+            if kind == "node":
+                text = _("node %(name)s has it up to position %(seq)d.")
+            self.say("  " + text % {"name": name, "seq": holder.seq})
         if not report.holders:
             self.say("  " + _("Nothing was exported yet to anybody who counts, so everything is still needed."))
 
