@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from .container import compress_frame, raw_frame
 from .encryption import EncryptingStream, overhead
-from .errors import BundleError, LimitError, WriterStateError
+from .errors import BundleError, LimitError, LineError, WriterStateError
 from .jsonl import format_line
 from .limits import FRAME_SIZE, LINE_SIZE
 from .records import Change, FilePiece, Header, ObjectRecord, Trailer, check_change, check_object_record, check_piece
@@ -127,32 +127,37 @@ class BundleWriter:
             raise error.at(self._line + 1)  # noqa: B904  (the same error, with its line)
         self._add(line)
 
-    def write_lines(self, lines: Sequence[bytes], *, first: int, last_date: str) -> None:
+    def write_lines(self, lines: Sequence[str], *, first: int, last_date: str) -> None:
         """Write the next changes of a history, from position `first` on, as lines for which the caller answers.
 
         That is for who has such lines from what was checked before: nothing in them is looked at but their size. Each
-        is what `write` makes of a change of this header's models. `last_date` is the date of the last one. Raises
-        OrderError where they are not the next changes, LimitError, OSError.
+        is what `write` makes of a change of this header's models, without its LF. `last_date` is the date of the last
+        one. Raises OrderError where they are not the next changes, LineError, LimitError, OSError.
         """
         self._check_open()
         if not lines:
             return
-        for line in lines:
-            if len(line) > LINE_SIZE:
-                message = f"a line of {len(line)} bytes, where at most {LINE_SIZE} are taken"
-                raise LimitError(message, rule="R10", line=self._line + 1)
+        try:
+            block = "\n".join(lines).encode()
+        except UnicodeEncodeError:
+            raise LineError("a string has a lone surrogate", rule="R16", line=self._line + 1) from None
+        if block.count(b"\n") != len(lines) - 1:
+            raise LineError("a line has a line break inside", rule="R12", line=self._line + 1)
+        # A character has up to four bytes.
+        if 4 * max(map(len, lines)) > LINE_SIZE and max(map(len, block.split(b"\n"))) > LINE_SIZE:
+            message = f"a line of more than {LINE_SIZE} bytes"
+            raise LimitError(message, rule="R10", line=self._line + 1)
         try:
             self._rules.accept_run(first, first + len(lines) - 1, last_date)
         except BundleError as error:
             raise error.at(self._line + 1)  # noqa: B904  (the same error, with its line)
-        block = b"\n".join(lines)
         if len(self._pending) + len(block) + 1 <= self._frame_size:
             self._pending += block
             self._pending += b"\n"
             self.text_size += len(block) + 1
             self._line += len(lines)
             return
-        for line in lines:
+        for line in block.split(b"\n"):
             self._add(line)
 
     def close(self) -> Trailer:

@@ -682,10 +682,10 @@ def model_infos(node: Node, start: int, end: int, using: str, *, as_logged: bool
     whole range.
     """
     rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end)
-    labels = set(rows.order_by().values_list("model", flat=True).distinct())
     versions: dict[str, set[int]] = defaultdict(set)
     for label, version in rows.order_by().values_list("model", "version").distinct():
         versions[label].add(version)
+    labels = set(versions)
     for label, version in HeldObject.objects.using(using).values_list("model", "version").distinct():
         versions[label].add(version)
     infos = {spec.label: schemas.info_of(spec) for spec in portable.mentioned_models(labels)}

@@ -353,13 +353,20 @@ def keys_of(model: Model, pks: Iterable[Any], using: str) -> dict[Any, list[Any]
     found: dict[Any, list[Any]] = {}
     if not wanted or (spec.paths is None and not spec.opaque):
         return found
+    numbers = isinstance(leaf(model._meta.pk), models.IntegerField) and all(type(pk) is int for pk in wanted)
+    encoders = [values.codec(field).encode for field in spec.leaves]
     for chunk in _chunks(wanted, CONDITIONS if len(model._meta.pk_fields) > 1 else PARAMETERS):
-        rows: QuerySet[Any, Any] = tables.rows(model, using).filter(pk__in=chunk).order_by()
+        rows: QuerySet[Any, Any] = tables.rows(model, using).order_by()
         if spec.paths is None:
-            found.update(_opaque_keys(rows))
+            found.update(_opaque_keys(rows.filter(pk__in=chunk)))
             continue
-        for pk, *components in rows.values_list("pk", *spec.paths):
-            found[pk] = [values.encode(field, value) for field, value in zip(spec.leaves, components, strict=True)]
+        columns = rows.values_list("pk", *spec.paths)
+        read = tables.among(columns, model._meta.pk, chunk) if numbers else columns.filter(pk__in=chunk)
+        if len(encoders) == 1:
+            found.update((pk, [encoders[0](value)]) for pk, value in read)
+            continue
+        for pk, *components in read:
+            found[pk] = [encode(value) for encode, value in zip(encoders, components, strict=True)]
     return found
 
 

@@ -8,11 +8,12 @@ Values go through each field's ``get_db_prep_save``; ``pre_save`` is not called,
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeAlias, TypeVar, cast
 
+import orjson
 from django.db import connections, models
 from django.db.models import QuerySet
 from django.db.models.query import FlatValuesListIterable, ValuesListIterable
@@ -105,6 +106,37 @@ class _CompositeRows(QuerySet[M]):
         if "pk" in fields:
             found._iterable_class = _Flat if options.get("flat") else _Tuples  # noqa: SLF001  its own
         return found
+
+
+def among(rows: QuerySet[Any, Any], field: AnyField, wanted: Collection[int] | Collection[str]) -> list[Any]:
+    """Those of *rows*, a ``values_list()`` without conditions, in which *field* of their table is one of *wanted*.
+
+    A third of the time of ``filter(…__in=…)``, which looks at each value several times; and one statement for any
+    number of them, where SQLite's driver would keep each length as another one, with megabytes of memory.
+    """
+    query, using = rows.query, rows.db
+    if not wanted:
+        return []
+    if query.where or query.is_sliced or query.group_by is not None or query.order_by:
+        raise ValueError("conditions cannot be added to these rows")
+    connection = connections[using]
+    query = query.clone()
+    query.clear_ordering(force=True)
+    compiler = query.get_compiler(using)
+    sql, parameters = compiler.as_sql()
+    column = f"{connection.ops.quote_name(query.get_initial_alias())}.{quoted(field, using)}"
+    listed: Sequence[Any]
+    if connection.vendor == "postgresql":
+        condition, listed = "= ANY(%s)", [list(wanted)]
+    elif connection.vendor == "sqlite" and connection.features.supports_json_field:
+        condition, listed = "IN (SELECT value FROM json_each(%s))", [orjson.dumps(list(wanted)).decode()]
+    else:
+        condition, listed = f"IN ({', '.join(['%s'] * len(wanted))})", list(wanted)
+    with connection.cursor() as cursor:
+        cursor.execute(f"{sql} WHERE {column} {condition}", (*parameters, *listed))
+        found: list[Any] = cursor.fetchall()
+    converters = compiler.get_converters([expression for expression, *_ in compiler.select])
+    return list(compiler.apply_converters(found, converters)) if converters else found
 
 
 def insert_many(model: ModelClass, fields: Sequence[AnyField], rows: Iterable[Sequence[Any]], using: str) -> None:

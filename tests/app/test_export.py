@@ -182,7 +182,7 @@ def test_l2_a_full_disk_leaves_neither_a_file_nor_a_new_position(tmp_path):
 def test_l2_an_interrupt_in_the_middle_leaves_neither(tmp_path):
     Tag.objects.create(name="a")
     with (
-        mock.patch("synchro.portable.Translator.records", side_effect=KeyboardInterrupt),
+        mock.patch("synchro.assembling.Assembler.parts", side_effect=KeyboardInterrupt),
         pytest.raises(KeyboardInterrupt),
     ):
         export_bundle(tmp_path)

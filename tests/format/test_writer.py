@@ -18,6 +18,8 @@ from changelog_format import (
     open_bundle,
     verify,
 )
+from changelog_format.jsonl import format_line
+from changelog_format.limits import LINE_SIZE
 from tests.format.samples import HQ, bundle, change, day, header, object_record, relayed, small
 
 
@@ -260,3 +262,48 @@ def test_a_snapshot_with_objects_is_written_in_its_order():
 def test_dates_of_relayed_changes_are_their_origins():
     records = [relayed(1, date=day(50), fields={"unknown_here": 1}), change(2)]
     assert verify(io.BytesIO(bundle(header(2), records))).records == 2
+
+
+def lines(count, **fields):
+    return [format_line(change(n, **fields).to_dict()).decode() for n in range(1, count + 1)]
+
+
+def test_lines_of_a_history_make_the_same_bundle_as_its_changes():
+    stream = io.BytesIO()
+    with BundleWriter(stream, header(5)) as writer:
+        writer.write_lines(lines(5)[:2], first=1, last_date=day(2))
+        writer.write_lines(lines(5)[2:], first=3, last_date=day(5))
+    assert stream.getvalue() == small(5)
+
+
+def test_lines_go_over_frames_as_changes_do():
+    found = []
+    for as_lines in (True, False):
+        stream = io.BytesIO()
+        with BundleWriter(stream, header(20), frame_size=1000) as writer:
+            if as_lines:
+                writer.write_lines(lines(20), first=1, last_date=day(20))
+            for n in () if as_lines else range(1, 21):
+                writer.write(change(n))
+        found.append(stream.getvalue())
+    assert found[0] == found[1]
+
+
+@pytest.mark.parametrize(
+    ("bad", "rule"), [("two\nlines", "R12"), ("a lone \ud800", "R16"), ("x" * (LINE_SIZE + 1), "R10")]
+)
+def test_lines_that_cannot_be_lines_are_refused(bad, rule):
+    writer = BundleWriter(io.BytesIO(), header(2))
+    with pytest.raises(BundleError) as refused:
+        writer.write_lines([lines(2)[0], bad], first=1, last_date=day(2))
+    assert refused.value.rule == rule
+    writer.write_lines(lines(2), first=1, last_date=day(2))
+    writer.close()
+
+
+def test_lines_that_are_not_the_next_ones_are_refused():
+    writer = BundleWriter(io.BytesIO(), header(3))
+    with pytest.raises(OrderError):
+        writer.write_lines(lines(3)[1:], first=2, last_date=day(3))
+    with pytest.raises(OrderError):
+        writer.write_lines(lines(3), first=1, last_date=day(2))
