@@ -8,6 +8,10 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from django.core.checks import CheckMessage
+
     _CharField = models.CharField[str, str]
 else:  # not generic at run time
     _CharField = models.CharField
@@ -27,3 +31,17 @@ class ExactCharField(_CharField):
 
     def from_db_value(self, value: Any, *_args: Any) -> Any:
         return value.decode() if isinstance(value, (bytes, bytearray)) else value
+
+
+class UncheckedJSONField(models.JSONField):
+    """JSON, without Django's check that asks every database of the project whether it can hold such.
+
+    On SQLite that opens a connection: with a REMOTE that cannot be reached no command would start, not even the server.
+    """
+
+    def check(self, **kwargs: Any) -> Sequence[CheckMessage]:  # type: ignore[override]  # a list in some versions
+        return super().check(**{**kwargs, "databases": ()})
+
+    def deconstruct(self) -> Any:
+        name, _path, args, kwargs = super().deconstruct()
+        return name, "django.db.models.JSONField", args, kwargs

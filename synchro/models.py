@@ -13,7 +13,7 @@ from django.utils.translation import pgettext_lazy
 
 from changelog_format.dates import format_date
 from synchro.actors import ACTOR_LENGTH, CONTEXT_LENGTH
-from synchro.dbfields import ExactCharField
+from synchro.dbfields import ExactCharField, UncheckedJSONField
 from synchro.options import SynchroSettings
 
 __all__ = [
@@ -342,7 +342,7 @@ class Bundle(models.Model):
     handled = models.DateTimeField(_("handled"))
     # As text: PostgreSQL reorders the keys of JSON, and the same range is to give the same file again.
     header = models.TextField(_("header"))
-    report = models.JSONField(_("report"))
+    report = UncheckedJSONField(_("report"))
 
     class Meta:
         verbose_name = _("bundle")

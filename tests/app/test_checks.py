@@ -5,10 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import run_checks
 from django.core.exceptions import ImproperlyConfigured
-from django.db import models, transaction
+from django.db import OperationalError, connections, models, transaction
 from django.db.models.signals import m2m_changed, post_save, pre_save
 from django.test import override_settings
 
@@ -350,3 +351,16 @@ def test_e013_says_why_a_key_that_leads_back_to_itself_is_none():
 def test_e031_remote_is_this_deployments_own_database():
     with override_settings(SYNCHRO_REMOTE="default"):
         assert "synchro.E031" in found()
+
+
+def test_a_database_that_cannot_be_reached_keeps_no_command_from_starting(monkeypatch):
+    """Django 6.1 checks every model against every database before each command, and before the server starts."""
+
+    def down(*_args, **_kwargs):
+        raise OperationalError("down")
+
+    remote = connections["hq"]
+    monkeypatch.delitem(vars(remote.features), "supports_json_field", raising=False)
+    monkeypatch.setattr(remote, "cursor", down)
+    for model in apps.get_app_config("synchro").get_models():
+        assert model.check(databases=["hq"]) == [], model
