@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, connections, transaction
@@ -54,9 +55,9 @@ def synchronize(using: str = DEFAULT_DB_ALIAS, remote: str | None = None) -> Imp
     """Bring everything that changed in *using* since the last synchronization to the database *remote*.
 
     *remote* is ``SYNCHRO_REMOTE`` unless it is given. None when there are no changes. Changes that REMOTE cannot take
-    are held (there, or here where it has no tables of ours) and tried again; ``held`` of the report counts them. Raises
-    ``SynchronizeError`` when there is no REMOTE, and ``ImproperlyConfigured`` when the setting names no database;
-    nothing is changed then.
+    are held (there, or here where it has no tables of ours) and tried again each time; ``held`` of the report counts
+    them, also where nothing else is to be told (see :func:`outcome`). Raises ``SynchronizeError`` when there is no
+    REMOTE, and ``ImproperlyConfigured`` when the setting names no database; nothing is changed then.
     """
     alias = remote if remote is not None else conf.remote()
     if alias is None:
@@ -78,7 +79,7 @@ def synchronize(using: str = DEFAULT_DB_ALIAS, remote: str | None = None) -> Imp
     # The pause is outermost, so that what handlers do on commit stays out of the log too.
     with DisableSynchroLog(), nobody():
         report = _with_tables(alias, using) if changelog.available(alias) else _without_tables(alias, using)
-    if report is not None:
+    if performed(report):
         with not_followed():
             options.last_check = timezone.now()
     return report
@@ -105,16 +106,16 @@ def _with_tables(alias: str, using: str) -> ImportReport | None:
 
 
 def _retried(alias: str) -> ImportReport | None:
-    """Try what is held at REMOTE again: whoever was in the way there may be gone. None where that changes nothing."""
+    """Try what is held at REMOTE again: whoever was in the way there may be gone. None where nothing is."""
     if not Held.objects.using(alias).exists():
         return None
     name = _("Synchronization with “%(alias)s”") % {"alias": alias}
-    report = Taking(None, (), name=name, careful=True, direct=True, using=alias).retry()
-    return report if _did_something(report) else None
+    return Taking(None, (), name=name, careful=True, direct=True, using=alias).retry()
 
 
-def _did_something(report: ImportReport) -> bool:
-    return bool(report.added or report.changed or report.deleted or report.m2m)
+def performed(report: ImportReport | None) -> bool:
+    """Whether there were changes, or what was held before has found its place now; not only that it is held still."""
+    return report is not None and bool(report.bundle or report.added or report.changed or report.deleted or report.m2m)
 
 
 def _without_tables(alias: str, using: str) -> ImportReport | None:
@@ -140,7 +141,10 @@ def _without_tables(alias: str, using: str) -> ImportReport | None:
         keep_waiting(not_taken, alias, using)
         destination = _destination(node, alias, using)  # the log may have been reset meanwhile
         _move(destination, max(destination.seq, node.seq), using)
-    return report if anything_new or _did_something(report) else None
+    if anything_new:
+        return report
+    report = replace(report, bundle="", file="")  # as where only what is held was tried again
+    return report if performed(report) or report.held else None
 
 
 def _prepared(alias: str, using: str) -> tuple[Node, Destination, dict[int, int]]:
@@ -182,9 +186,16 @@ def _move(destination: Destination, seq: int, using: str) -> None:
 
 def outcome(report: ImportReport | None) -> str:
     """What to say of a synchronization, in the active language."""
-    if report is None:
+    if not performed(report):
         return _("No changes since last synchronization.")
     return _("Synchronization performed successfully.")
+
+
+def not_applied(report: ImportReport | None) -> list[str]:
+    """The changes that REMOTE could not take (of many the first), each with its reason, in the active language."""
+    text = _("not applied to REMOTE yet: %(model)s %(id)s: %(reason)s")
+    held = () if report is None else report.held_changes
+    return [text % {"model": each.model, "id": each.id, "reason": each.reason} for each in held]
 
 
 def call_synchronize(**_kwargs: Any) -> str:

@@ -12,6 +12,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import NoReverseMatch
 from django.utils import timezone
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods
@@ -23,7 +24,7 @@ from synchro.admin.saying import errors_as_messages
 from synchro.models import RemoteHeld, options
 from synchro.reset import reset_synchro
 from synchro.status import Status, status
-from synchro.synchronizing import outcome, synchronize
+from synchro.synchronizing import not_applied, outcome, performed, synchronize
 
 CAN_SYNCHRONIZE = "synchro.can_synchronize"
 CAN_RESET = "synchro.can_reset_synchro"
@@ -65,9 +66,11 @@ def _act(request: HttpRequest) -> None:
         permissions.require(request, CAN_SYNCHRONIZE)
         with errors_as_messages(request):
             report = synchronize(using=conf.local())
-            (messages.info if report is None else messages.success)(request, outcome(report))
+            (messages.success if performed(report) else messages.info)(request, outcome(report))
             if report is not None and report.held:
                 messages.warning(request, _held(report.held))
+            for text in not_applied(report):
+                messages.warning(request, capfirst(text))
     elif "reset" in request.POST:
         permissions.require(request, CAN_RESET)
         if not conf.allow_reset():

@@ -21,10 +21,13 @@ from synchro.admin import add_link
 from synchro.errors import SynchroError
 from synchro.exporting import export_bundle
 from synchro.models import ChangeLog, Destination, Held, options
-from tests.project.shop.models import Tag
+from synchro.taking import HeldChange
+from tests.project.plain.models import Color
+from tests.project.shop.models import Car, Tag
 
 urlpatterns = [path("admin/", admin.site.urls), path("synchro/", include("synchro.urls", "synchro"))]
 
+NOTHING = "No changes since last synchronization."
 PAGE = "/synchro/"
 INDEX = "/admin/"
 
@@ -39,7 +42,9 @@ def _fresh_options():
 
 @pytest.fixture
 def run():
-    with mock.patch("synchro.admin.synchronization.synchronize", return_value=mock.Mock(held=0)) as function:
+    with mock.patch(
+        "synchro.admin.synchronization.synchronize", return_value=mock.Mock(held=0, held_changes=())
+    ) as function:
         yield function
 
 
@@ -184,9 +189,22 @@ def test_synchronizing_comes_back_with_a_message(run, remote, browser):
 
 
 def test_what_remote_could_not_take_is_said(run, remote, browser):
-    run.return_value = mock.Mock(held=2)
-    _, second = told(browser.post(PAGE, {"synchro": "x"}))
+    held = HeldChange(model="shop.car", id="office-1/1", reason="<b>clash</b>")
+    run.return_value = mock.Mock(held=2, held_changes=(held,))
+    _, second, third = told(browser.post(PAGE, {"synchro": "x"}))
     assert second == ("warning", "2 changes could not be applied to REMOTE yet; they will be tried again each time.")
+    assert third == ("warning", "Not applied to REMOTE yet: shop.car office-1/1: <b>clash</b>")
+    assert "&lt;b&gt;clash&lt;/b&gt;" in text(browser.get(PAGE))
+
+
+def test_what_remote_still_cannot_take_is_said_without_new_changes(remote, browser):
+    Car.objects.using("hq").create(plate="1", color=Color.objects.using("hq").create(name="red"))
+    Car.objects.create(plate="1")
+    for level, first in (("success", "Synchronization performed successfully."), ("info", NOTHING)):
+        said = told(browser.post(PAGE, {"synchro": "x"}))
+        assert said[0] == (level, first)
+        assert [level for level, _ in said[1:]] == ["warning", "warning"]
+        browser.get(PAGE)  # shows them, once
 
 
 def test_synchronizing_without_changes_says_so(run, remote, browser):
@@ -372,7 +390,7 @@ def test_it_runs_outside_the_transactions_of_requests(run, remote, browser):
     def look(using):
         seen.update((alias, connections[alias].in_atomic_block) for alias in connections)
         with transaction.atomic(using=using, durable=True):
-            return mock.Mock(held=0)
+            return mock.Mock(held=0, held_changes=())
 
     run.side_effect = look
     for alias in connections:

@@ -14,7 +14,7 @@ from django.utils import timezone
 from synchro import DisableSynchroLog, export_bundle, import_bundle, reset_synchro
 from synchro.errors import SynchronizeError
 from synchro.models import ChangeLog, Conflict, options
-from synchro.synchronizing import synchronize
+from synchro.synchronizing import outcome, synchronize
 from tests.app.deploy import carry, listening
 from tests.project.plain.models import Color
 from tests.project.shop.models import Car, City, Country, Person, Restaurant, Tag
@@ -248,7 +248,13 @@ def test_what_is_held_at_remote_is_tried_again_without_new_changes():
     in_the_way = Car.objects.using(REMOTE).create(plate="1", color=Color.objects.using(REMOTE).create(name="red"))
     Car.objects.create(plate="1")
     assert synchronize().held == 1
-    assert synchronize() is None
+    when = options.last_check
+    still = synchronize()
+    assert (still.held, outcome(still)) == (1, "No changes since last synchronization.")
+    assert still.held_changes[0].model == "shop.car"
+    assert options.last_check == when
+    Tag.objects.create(name="b")
+    assert [each.model for each in synchronize().held_changes] == ["shop.car"]
     in_the_way.delete()
     assert synchronize().held == 0
     assert Car.objects.using(REMOTE).get().color is None

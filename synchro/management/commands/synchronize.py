@@ -12,7 +12,7 @@ from django.utils.translation import gettext_lazy, ngettext_lazy
 
 from synchro import conf
 from synchro.management.commanding import SpokenCommand, add_database
-from synchro.synchronizing import call_synchronize, outcome, synchronize
+from synchro.synchronizing import call_synchronize, not_applied, outcome, performed, synchronize
 
 __all__ = ["Command", "call_synchronize"]  # the latter is where 0.5 to 0.7 had it
 
@@ -45,13 +45,8 @@ class Command(SpokenCommand):
                 raise CommandError(text % {"error": error}) from error
         if options["verbosity"] > 0:
             self.stdout.write(outcome(report))
-        if report is None:
-            return
-        if options["verbosity"] > 1:
+        if report is not None and performed(report) and options["verbosity"] > 1:
             counts = report.as_dict()
             self.stdout.write(", ".join(str(text % {"number": counts[name]}) for name, text in _COUNTS.items()))
-        for held in report.held_changes:
-            text = _("not applied to REMOTE yet: %(model)s %(id)s: %(reason)s")
-            self.stdout.write(
-                self.style.WARNING("  " + text % {"model": held.model, "id": held.id, "reason": held.reason})
-            )
+        for text in not_applied(report):
+            self.stdout.write(self.style.WARNING(f"  {text}"))
