@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
@@ -43,8 +43,8 @@ class PeerStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status:
-    """What :func:`status` found.
+class Standing:
+    """What :func:`standing` found.
 
     ``noted``: writes that triggers noted since the last sealing. ``held`` and ``held_reasons``: imported changes that
     could not be applied yet. ``node`` is None before the first export.
@@ -62,8 +62,14 @@ class Status:
     peers: tuple[PeerStatus, ...]
     held: int
     held_reasons: tuple[tuple[str, int], ...]
-    conflicts: int
     conflicts_held: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Status(Standing):
+    """What :func:`status` found: the same, and how much there ever was of conflicts and bundles."""
+
+    conflicts: int
     bundles_sent: int
     bundles_received: int
 
@@ -73,14 +79,26 @@ class Status:
 
 
 def status(using: str = DEFAULT_DB_ALIAS) -> Status:
-    """Read the present state; nothing is sealed or changed."""
+    """Read the present state, and count what has been; nothing is sealed or changed."""
+    found = standing(using)
+    bundles = Bundle.objects.using(using)
+    return Status(
+        **{each.name: getattr(found, each.name) for each in fields(Standing)},
+        conflicts=Conflict.objects.using(using).count(),
+        bundles_sent=bundles.filter(direction=Bundle.Direction.SENT).count(),
+        bundles_received=bundles.filter(direction=Bundle.Direction.RECEIVED).count(),
+    )
+
+
+def standing(using: str = DEFAULT_DB_ALIAS) -> Standing:
+    """Read the present state; what is counted has an index."""
     node = nodes.own(using)
     seq = node.seq if node is not None else 0
     destinations = Destination.objects.using(using).filter(log=node).order_by("name") if node is not None else ()
     peers = Node.objects.using(using).filter(own=False).order_by("ident")
     later = dict(peers.exclude(predecessor=None).values_list("predecessor", "ident"))
     reasons = Held.objects.using(using).values_list("reason").annotate(number=Count("pk")).order_by("-number")
-    return Status(
+    return Standing(
         node=node.ident if node is not None else None,
         name=conf.node_name(using),
         seq=seq,
@@ -112,8 +130,5 @@ def status(using: str = DEFAULT_DB_ALIAS) -> Status:
         ),
         held=Held.objects.using(using).count(),
         held_reasons=tuple((reason, number) for reason, number in reasons[:10]),
-        conflicts=Conflict.objects.using(using).count(),
         conflicts_held=Conflict.objects.using(using).filter(held=True).count(),
-        bundles_sent=Bundle.objects.using(using).filter(direction=Bundle.Direction.SENT).count(),
-        bundles_received=Bundle.objects.using(using).filter(direction=Bundle.Direction.RECEIVED).count(),
     )

@@ -7,7 +7,7 @@
     conflicts        side by side, and deciding them
     places           nodes, destinations, and what is held
 
-The pages call what the commands call. Below them: base (read-only, no query that reads a whole table), filters,
+The pages call what the commands call. Below them: base (read-only), leafing (through tables of any size), filters,
 display and saying (words for people), permissions.
 """
 

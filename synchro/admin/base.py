@@ -1,24 +1,22 @@
-"""What all pages here have in common: nothing is edited, and no query reads a whole table."""
+"""What all pages here have in common: nothing is edited, and no query reads a whole table (see leafing)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
 import django
 from django.contrib import admin
-from django.core.paginator import Paginator
-from django.db import connections, models, transaction
+from django.contrib.admin.views.main import ChangeList
+from django.db import connections, transaction
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.text import capfirst
 
-_View = TypeVar("_View", bound=Callable[..., HttpResponse])
+from synchro.admin.leafing import Leafing
 
-MOST = 10_000
-"""Rows through which one can leaf; older ones are found by filters and by searching."""
+_View = TypeVar("_View", bound=Callable[..., HttpResponse])
 
 
 def outside_transactions(view: _View) -> _View:
@@ -28,24 +26,13 @@ def outside_transactions(view: _View) -> _View:
     return view
 
 
-class LimitedPaginator(Paginator):  # type: ignore[type-arg]  # Django has no such brackets
-    """Counts no further than it leafs."""
-
-    @cached_property
-    def count(self) -> int:
-        rows: Any = self.object_list
-        return int(rows[:MOST].count()) if isinstance(rows, models.QuerySet) else len(rows)
-
-
 class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # likewise
     """The rows of a table of ours, to be looked at."""
 
     actions = None
     show_full_result_count = False
     show_facets = admin.ShowFacets.NEVER
-    paginator = LimitedPaginator
     list_per_page = 50
-    list_max_show_all = 50
     sortable_by = ()
     ordering: ClassVar[Any] = ["-pk"]
     change_list_template = "synchro/admin/change_list.html"
@@ -64,6 +51,9 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # likewise
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         return False
+
+    def get_changelist(self, request: HttpRequest, **kwargs: Any) -> type[ChangeList]:
+        return Leafing
 
     def address(self, name: str, *args: Any) -> str:
         """The URL of the page *name* of this site."""
@@ -89,7 +79,6 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # likewise
                 "title": capfirst(self.opts.verbose_name_plural),
                 "explanation": self.explanation,
                 "empty_text": self.empty,
-                "most": MOST,
                 **(extra_context or {}),
             },
         )

@@ -20,6 +20,7 @@ from changelog_format import BundleError, verify
 from synchro import export_bundle
 from synchro.admin import display, permissions
 from synchro.admin.base import ReadOnlyAdmin, outside_transactions
+from synchro.admin.filters import DestinationFilter, WriterFilter
 from synchro.admin.folder import FolderError, folder
 from synchro.admin.saying import errors_as_messages, file_name
 from synchro.models import Bundle
@@ -33,7 +34,7 @@ class BundleAdmin(ReadOnlyAdmin):
     """Bundles that were sent and received."""
 
     list_display = ("name", "direction", "node", "destination", "range", "records", "when")
-    list_filter = ("direction", "destination")
+    list_filter = ("direction", DestinationFilter, WriterFilter)
     list_select_related = ("node",)
     search_fields: ClassVar[Any] = ["file", "node__ident"]
     explanation = gettext_lazy("The bundles that were written here and those that were imported.")

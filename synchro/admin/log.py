@@ -23,6 +23,7 @@ from synchro.actors import REASON
 from synchro.admin import display, permissions
 from synchro.admin.base import ReadOnlyAdmin, address, page
 from synchro.admin.filters import ActorFilter, DateFilter, ModelFilter, OriginFilter
+from synchro.admin.leafing import Leafing
 from synchro.models import Action, ChangeLog, Reference
 from synchro.registry import ModelClass, ModelSpec
 
@@ -32,14 +33,14 @@ STEPS = 25
 HISTORY = "synchro_history"
 
 
-class _Changes(ChangeList):
+class _Changes(Leafing):
+    finds_by_index = True
+
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        found = list(self.result_list)
-        names = history.names_of(found)
-        for row in found:
+        names = history.names_of(self.result_list)
+        for row in self.result_list:
             row.synchro_name = names[row.pk]
-        self.result_list = found
 
 
 @admin.display(description=gettext_lazy("when"))

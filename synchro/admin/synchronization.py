@@ -23,7 +23,7 @@ from synchro.admin.base import address, outside_transactions, page
 from synchro.admin.saying import errors_as_messages
 from synchro.models import RemoteHeld, options
 from synchro.reset import reset_synchro
-from synchro.status import Status, status
+from synchro.status import Standing, standing
 from synchro.synchronizing import not_applied, outcome, performed, synchronize
 
 CAN_SYNCHRONIZE = "synchro.can_synchronize"
@@ -102,7 +102,7 @@ def _state(request: HttpRequest, site: admin.AdminSite) -> dict[str, Any]:
         remote, why_not = None, ""  # of no concern to those who export and import
     elif not why_not and not request.user.has_perm(CAN_SYNCHRONIZE):
         why_not = _("You do not have the permission to synchronize.")
-    found = status(DEFAULT_DB_ALIAS)
+    found = standing(DEFAULT_DB_ALIAS)
     return {
         "last_check": _local(options.last_check),
         "remote": remote,
@@ -134,7 +134,7 @@ def _remote() -> tuple[str | None, str]:
     return remote, "" if remote else _("There is no database to synchronize with: SYNCHRO_REMOTE is None.")
 
 
-def _waiting(found: Status, remote: str | None) -> list[tuple[str, int]]:
+def _waiting(found: Standing, remote: str | None) -> list[tuple[str, int]]:
     """How many changes wait for REMOTE, or without one for each destination of exports (with its name)."""
     node = nodes.own(DEFAULT_DB_ALIAS)
     # Who was never sent anything waits for all that is in the log.
