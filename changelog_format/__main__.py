@@ -224,10 +224,12 @@ def _info(options: argparse.Namespace) -> int:
         ("mode", header.mode + (f", only {', '.join(header.only)}" if header.only else "")),
         ("acks", ", ".join(f"{node} up to {seq}" for node, seq in header.acks.items()) or "none"),
         ("successions", ", ".join(f"{each.node} goes on for {each.of}" for each in header.successions) or "none"),
+        ("redacted", ", ".join(f"{label}.{name}" for label, names in header.redacted.items() for name in names)),
         ("previous", header.previous or "none"),
     ]
     for label, value in rows:
-        say(f"{label + ':':<13}{clean(value)}")
+        if value:
+            say(f"{label + ':':<13}{clean(value)}")
     say("models:" if header.models else "models:      none")
     for label, info in header.models.items():
         key = f", key ({', '.join(info.key)})" if info.key else ""

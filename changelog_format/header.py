@@ -45,7 +45,7 @@ _FEATURES_NAMED = 8  # in an error text; there will hardly be more
 _KEYS = frozenset(
     {
         "type", "format", "version", "bundle", "created", "node", "destination", "range", "mode", "only", "acks",
-        "previous", "requires", "successions", "models",
+        "previous", "requires", "successions", "redacted", "models",
     }
 )  # fmt: skip
 _MODEL_KEYS = frozenset({"version", "key", "fields", "skipped", "relations", "links", "versions"})
@@ -261,6 +261,7 @@ class Header:
     It covers the positions after `start` up to `end` of the log of `node`. `only` restricts it to some models.
     `acks` says how far the node has taken the logs of others; `previous` is the trailer's sha256 of the bundle
     before it for the same destination. `successions`: which nodes go on for which, as far as the writer knows.
+    `redacted`: by model the fields that the reader is not told as the writer has them.
     """
 
     version: int = VERSION
@@ -276,6 +277,7 @@ class Header:
     previous: str | None = None
     requires: tuple[str, ...] = ()
     successions: tuple[Succession, ...] = ()
+    redacted: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     models: Mapping[str, ModelInfo]
     extra: Mapping[str, Any] = field(default_factory=dict)
 
@@ -299,6 +301,8 @@ class Header:
         data["requires"] = list(self.requires)
         if self.successions:
             data["successions"] = [each.to_dict() for each in self.successions]
+        if self.redacted:
+            data["redacted"] = {label: list(names) for label, names in self.redacted.items()}
         data["models"] = {label: info.to_dict() for label, info in self.models.items()}
         return add_extra(data, self.extra, _KEYS)
 
@@ -333,6 +337,7 @@ class Header:
             previous=previous,
             requires=requires,
             successions=_check_successions(data),
+            redacted=_check_redacted(data),
             models={
                 check_model_label("models", label): ModelInfo.from_dict(info, f"models.{named(label)}")
                 for label, info in models.items()
@@ -414,4 +419,16 @@ def _check_successions(data: Mapping[str, Any]) -> tuple[Succession, ...]:
     found = tuple(map(Succession.from_dict, data["successions"]))
     if not found or len({each.node for each in found}) != len(found):
         raise RecordError("successions is empty or has a node twice", rule="R79")
+    return found
+
+
+def _check_redacted(data: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    if "redacted" not in data:
+        return {}
+    found = {
+        check_model_label("redacted", label): tuple(check_names(f"redacted.{named(label)}", names))
+        for label, names in check_object("redacted", data["redacted"]).items()
+    }
+    if not found or not all(found.values()):
+        raise RecordError("redacted is empty or has a model without fields", rule="R80")
     return found

@@ -15,6 +15,7 @@ A map, in the order in which one change travels::
       pruning       … and what need not be kept of the log
       requests      what an importer lacks, written down, and the answer
       trust         … signed, and encrypted to whom the settings name
+      redacting     … without what the destination is not told
     importing   a bundle, verified (trust: who wrote it, and may speak for whom), chunk by chunk:
       checkpoints   what is known here already; gaps and forks
       replaying     an archive up to a moment
@@ -32,6 +33,7 @@ A map, in the order in which one change travels::
                     exchanged; claims: who has to wait for one)
       numbering     keeps primary keys as they were at their birthplace, where that is wanted
       recording     records verbatim, references, versions, conflicts, what is held
+      entitlement   … and of which fields this deployment is not told the values
 
 Below them: registry (what is tracked), ordering, serialize and values (what a state looks like; pgvalues for
 PostgreSQL's fields, storable for what a database cannot hold, embedded for keys inside values), naturalkeys,
@@ -57,6 +59,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from synchro.actors import acting
+    from synchro.conf import WITHHELD
     from synchro.embedded import embedded_keys
     from synchro.exporting import ExportReport, export_bundle
     from synchro.importing import ImportReport, import_bundle, import_bundles, retry_held
@@ -69,6 +72,7 @@ if TYPE_CHECKING:
     from synchro.upcasting import VersionedRecord, upcaster
 
 _WHERE = {
+    "WITHHELD": "synchro.conf",
     "DisableSynchroLog": "synchro.pause",
     "ExportReport": "synchro.exporting",
     "ImportReport": "synchro.importing",
@@ -92,6 +96,7 @@ _WHERE = {
 }
 
 __all__ = [
+    "WITHHELD",
     "DisableSynchroLog",
     "ExportReport",
     "ImportReport",

@@ -36,6 +36,7 @@ from synchro import (
 )
 from synchro.models import Action, ChangeLog, HeldObject, MergedRow, Node, Reference
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
+from synchro.redacting import Redaction
 from synchro.registry import ModelSpec
 
 # What a line is made of. ``kind`` tells at once what a row of the log is: each column that need not be fetched is a
@@ -152,11 +153,12 @@ class _Group(NamedTuple):
 class Assembler:
     """Gives what a history of one node's log consists of, by the chunk: lines where it can, otherwise records."""
 
-    def __init__(self, header: Header, node: Node, using: str) -> None:
+    def __init__(self, header: Header, node: Node, using: str, redaction: Redaction | None = None) -> None:
         self._using = using
         self._node = node
         self._header = header
-        self._translator = Translator(node.ident, using, header.models)
+        self._translator = Translator(node.ident, using, header.models, redaction=redaction)
+        self._redaction = redaction
         self._idents = {pk: ident for ident, pk in nodes.numbers(using).items()}
         self._shapes = schemas.Shapes(using)
         self._ways: dict[schemas.Place, _Way | None] = {}
@@ -216,8 +218,10 @@ class Assembler:
         fresh = {place for place in places if place not in self._ways}
         self._shapes.load(fresh)
         for place in fresh:
-            self._ways[place] = self._way(place)
-            self._relayed[place] = self._can_relay(place)
+            told = self._redaction is None or not self._redaction.concerns(place[0], own=True)
+            self._ways[place] = self._way(place) if told else None
+            told = self._redaction is None or not self._redaction.concerns(place[0], own=False)
+            self._relayed[place] = told and self._can_relay(place)
         if self._remembered > _REMEMBERED:
             self._remembered = 0
             self._named.clear()

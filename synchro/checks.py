@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Error, Tags, Warning, register  # n
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, models
 
-from synchro import conf, embedded, keychecks, naturalkeys, registry, tables, triggers, trust, upcasting
+from synchro import conf, embedded, keychecks, naturalkeys, redacting, registry, tables, triggers, trust, upcasting
 from synchro.errors import KeySettingError
 from synchro.models import LABEL_LENGTH, PK_LENGTH, Touch
 
@@ -75,6 +75,7 @@ def _settings_messages() -> Iterator[CheckMessage]:
         ("synchro.E041", trust.trusted),
         ("synchro.E042", _recipients),
         ("synchro.E043", trust.identities),
+        ("synchro.E032", redacting.check_setting),
     )
     for ident, read in readers:
         try:
@@ -123,6 +124,22 @@ def _settings_messages() -> Iterator[CheckMessage]:
         )
 
 
+def _redacted() -> Iterator[CheckMessage]:
+    for label in redacting.unknown_models():
+        yield Warning(
+            f"SYNCHRO_REDACT names {label!r}, which is no installed model (write 'app_label.model').",
+            hint="Only records of it that are passed on are concerned.",
+            id="synchro.W034",
+        )
+    for label in redacting.computed_keys():
+        yield Warning(
+            f"The natural key of {label} is what its own methods make of it, and SYNCHRO_REDACT withholds fields of it or "
+            "of what it points to.",
+            hint="Be sure that natural_key() uses none of these fields: keys travel.",
+            id="synchro.W035",
+        )
+
+
 def _recipients() -> None:
     for destination in conf.recipients_by_destination():
         trust.recipients(destination)
@@ -131,6 +148,7 @@ def _recipients() -> None:
 def _model_messages() -> Iterator[CheckMessage]:
     for model in sorted(registry.tracked(), key=lambda each: each._meta.label_lower):
         yield from _of_model(model)
+    yield from _redacted()
     yield from _natural_keys()
     yield from keychecks.messages()
     yield from _unmanaged()

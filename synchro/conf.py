@@ -7,6 +7,7 @@ import re
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -22,8 +23,23 @@ ApplyMode = Literal["save", "raw"]
 APPLY_MODES: tuple[ApplyMode, ...] = ("save", "raw")
 
 DEFAULT_NODE_NAME = "node"
+EVERYBODY = "*"
+"""In settings by destination or by node: all, or all others."""
 _NOT_ASSIGNED = object()
 NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,54}\Z")
+
+
+class Withheld(Enum):
+    """The one value of ``WITHHELD``."""
+
+    WITHHELD = "withheld"
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+WITHHELD = Withheld.WITHHELD
+"""In ``SYNCHRO_REDACT``: the field is left out, and whoever imports keeps what he has there."""
 
 
 def _setting(name: str, default: Any) -> Any:
@@ -287,6 +303,26 @@ def _texts(setting: str, name: object, value: Any) -> tuple[str, ...]:
         message = f"{setting} has {value!r} for {name!r}: write texts of keys."
         raise ImproperlyConfigured(message)
     return tuple(value)
+
+
+def redactions() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
+    """``SYNCHRO_REDACT``: destination (``"*"``: each) → model label (lower case) → field → what stands for its values.
+
+    That is ``WITHHELD``, a value, a callable, or the dotted path of one.
+    """
+    value = _setting("SYNCHRO_REDACT", None) or {}
+    problem = "write {destination: {'app_label.model': {field: WITHHELD}}}"
+    if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value):
+        raise ImproperlyConfigured(f"SYNCHRO_REDACT is {value!r}: {problem}.")
+    found: dict[str, Mapping[str, Mapping[str, Any]]] = {}
+    for destination, models_ in value.items():
+        if not isinstance(models_, Mapping) or not all(
+            isinstance(label, str) and isinstance(fields, Mapping) and all(isinstance(name, str) for name in fields)
+            for label, fields in models_.items()
+        ):
+            raise ImproperlyConfigured(f"SYNCHRO_REDACT has {models_!r} for {destination!r}: {problem}.")
+        found[destination] = {label.lower(): dict(fields) for label, fields in models_.items() if fields}
+    return found
 
 
 def keep_pks() -> bool:

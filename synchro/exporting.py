@@ -40,6 +40,7 @@ from changelog_format.dates import format_date, parse_date
 from synchro import (
     changelog,
     conf,
+    entitlement,
     moments,
     nodes,
     portable,
@@ -52,6 +53,7 @@ from synchro import (
     stored,
     successions,
     trust,
+    upcasting,
 )
 from synchro.assembling import SEQ, Assembler, Run
 from synchro.errors import ExportError
@@ -59,6 +61,7 @@ from synchro.folding import folded_records
 from synchro.models import Action, Bundle, ChangeLog, Destination, HeldObject, Node, options
 from synchro.options import DEFAULT_LEVEL, MAX_LEVEL
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
+from synchro.redacting import Redaction
 from synchro.seal import seal
 from synchro.sending_files import SentFiles, without_contents
 from synchro.signals import announce, bundle_exported
@@ -127,7 +130,8 @@ class ExportReport:
 class Job:
     """What is to be written: of the positions after ``start`` up to ``end`` what ``selection`` says.
 
-    ``moves``: the destination moves by it. ``signer`` signs it; it is encrypted to ``recipients``.
+    ``moves``: the destination moves by it. ``signer`` signs it; it is encrypted to ``recipients``. ``redaction``: what
+    it does not tell.
     """
 
     node: Node
@@ -139,6 +143,7 @@ class Job:
     selection: Selection = HISTORY
     signer: Signer | None = None
     recipients: Recipients | None = None
+    redaction: Redaction | None = None
     new_id: str | None = None
 
     @property
@@ -274,6 +279,7 @@ def prepare(
     Raises ``ExportError`` and ``KeySettingError``.
     """
     signer, recipients = trust.signer(), trust.recipients(to, encrypt_to)
+    not_told = entitlement.redaction_for(to, using, named=to != DEFAULT_DESTINATION)
     node = seal(using)
     destination = _destination(node, to, using)
     start = 0 if selection.mode == "snapshot" else destination.seq if since is None else since
@@ -308,6 +314,7 @@ def prepare(
         selection=selection,
         signer=signer,
         recipients=recipients,
+        redaction=not_told,
     )
 
 
@@ -403,7 +410,7 @@ def _write(
     """
     changes = 0
     with BundleWriter(sink, header, level=_level(level), signer=job.signer, recipients=job.recipients) as writer:
-        for part in _parts(header, job.node, using, files=files, singly=watch is not None):
+        for part in _parts(header, job, using, files=files, singly=watch is not None):
             try:
                 if isinstance(part, Run):
                     writer.write_lines(part.lines, first=part.first, last_date=part.last_date)
@@ -438,11 +445,11 @@ def _tell(part: Run | Change | ObjectRecord | FilePiece, header: Header, changes
 
 
 def _parts(
-    header: Header, node: Node, using: str, *, files: SentFiles | None, singly: bool
+    header: Header, job: Job, using: str, *, files: SentFiles | None, singly: bool
 ) -> Iterator[Run | Change | ObjectRecord | FilePiece]:
     """What *header* promises. Where nobody has to look at the records, mostly as lines; *singly*: one a run."""
     if header.mode == "history" and header.only is None and files is None:
-        for part in _assembled(header, node, using):
+        for part in _assembled(header, job, using):
             if not isinstance(part, Run):
                 yield from without_contents([part])
             elif singly:
@@ -450,30 +457,31 @@ def _parts(
             else:
                 yield part
         return
-    for translated in _records(header, node, using):
+    for translated in _records(header, job, using):
         yield from without_contents(translated) if files is None else files.with_contents(list(translated))
 
 
-def _assembled(header: Header, node: Node, using: str) -> Iterator[Run | Change | ObjectRecord]:
-    assembler = Assembler(header, node, using)
+def _assembled(header: Header, job: Job, using: str) -> Iterator[Run | Change | ObjectRecord]:
+    assembler = Assembler(header, job.node, using, job.redaction)
     start, end = header.start.seq, header.end.seq
     while start < end:
         rows = assembler.rows(start, end)
         if not rows or rows[-1][SEQ] != start + len(rows):
-            raise _beyond_horizon(node, start)
+            raise _beyond_horizon(job.node, start)
         yield from assembler.parts(rows)
         start += len(rows)
 
 
-def _records(header: Header, node: Node, using: str) -> Iterator[Iterable[Change | ObjectRecord]]:
+def _records(header: Header, job: Job, using: str) -> Iterator[Iterable[Change | ObjectRecord]]:
     """The same as records, by the chunk."""
     start, end = header.start.seq, header.end.seq
+    node, not_told = job.node, job.redaction
     if header.mode != "history":
-        folded = folded_records(node, start, end, using, header.models, only=header.only)
+        folded = folded_records(node, start, end, using, header.models, only=header.only, redaction=not_told)
         while part := list(islice(folded, serialize.CHUNK)):
             yield part
         return
-    translator = Translator(node.ident, using, header.models)
+    translator = Translator(node.ident, using, header.models, redaction=not_told)
     for rows in _log(node, start, end, using):
         wanted = rows if header.only is None else [row for row in rows if row.model in header.only]
         yield translator.records(wanted)
@@ -621,13 +629,14 @@ def _header(job: Job, using: str, *, as_logged: bool = False) -> Header:
         previous=_previous(node, destination, start, using),
         requires=(FILES,) if job.with_files else (),
         successions=successions.known(using),
-        models=model_infos(node, start, end, using, as_logged=as_logged),
+        redacted=job.redaction.header() if job.redaction is not None else {},
+        models=model_infos(node, start, end, using, as_logged=as_logged, redaction=job.redaction),
     )
     for text in () if job.acknowledges else sent.order_by("-pk").values_list("header", flat=True):
         earlier = Header.from_dict(orjson.loads(text))
         if (earlier.mode, earlier.only) == (fresh.mode, fresh.only):
-            if (earlier.models, earlier.start, earlier.end, earlier.requires) == (
-                fresh.models, fresh.start, fresh.end, fresh.requires,
+            if (earlier.models, earlier.start, earlier.end, earlier.requires, earlier.redacted) == (
+                fresh.models, fresh.start, fresh.end, fresh.requires, fresh.redacted,
             ):  # fmt: skip
                 return earlier  # the same range again (a lost stick) is the same file
             break
@@ -675,17 +684,27 @@ def _previous(node: Node, destination: Destination, start: int, using: str) -> s
     return before.order_by("-pk").values_list("sha256", flat=True).first()
 
 
-def model_infos(node: Node, start: int, end: int, using: str, *, as_logged: bool = False) -> dict[str, ModelInfo]:
+def model_infos(
+    node: Node,
+    start: int,
+    end: int,
+    using: str,
+    *,
+    as_logged: bool = False,
+    redaction: Redaction | None = None,
+) -> dict[str, ModelInfo]:
     """What a header says of the models that the changes after *start* up to *end* mention, by label.
 
     *as_logged*: also the fields that models had when they were logged and do not have any more; that takes reading the
-    whole range.
+    whole range. Records of which *redaction* leaves something out are told as their models are called now.
     """
     rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end)
     versions: dict[str, set[int]] = defaultdict(set)
     for label, version in rows.order_by().values_list("model", "version").distinct():
         versions[label].add(version)
     labels = set(versions)
+    if redaction is not None:
+        labels |= {upcasting.current_label(label) for label in labels if redaction.concerns(label, own=True)}
     for label, version in HeldObject.objects.using(using).values_list("model", "version").distinct():
         versions[label].add(version)
     infos = {spec.label: schemas.info_of(spec) for spec in portable.mentioned_models(labels)}

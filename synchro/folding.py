@@ -21,6 +21,7 @@ from changelog_format.dates import format_date
 from synchro import ordering, registry, serialize, upcasting
 from synchro.models import Action, ChangeLog, Node
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Missing, Translator
+from synchro.redacting import Redaction
 from synchro.versions import Key, Stamp
 
 
@@ -56,13 +57,14 @@ def folded_records(
     only: Collection[str] | None = None,
     also: Collection[int] = (),
     direct: bool = False,
+    redaction: Redaction | None = None,
 ) -> Iterator[Change | ObjectRecord]:
     """One record for each object and link that changed after *start* up to *end*, each after what it needs.
 
     *models* are those of the header; *only* the changes of those with these labels; *also* these of *node*'s log
     (primary keys), wherever they stand in it. For *direct* synchronization they come in the order in which they occur,
     which signal handlers expect, without what was born and died in between, and also after object records of the rows
-    of tracked models that they need and that did not change.
+    of tracked models that they need and that did not change. *redaction*: what is not told.
     """
     found = _folded(node, start, end, using, only, also)
     if direct:
@@ -70,7 +72,7 @@ def folded_records(
     folded = {each.row: each for each in found}
     changed = {(each.key.root, each.key.pk_text) for each in folded.values() if each.key and not each.key.link}
     missing: Missing | None = (lambda spec, text: (spec.root_label, text) not in changed) if direct else None
-    translator = Translator(node.ident, using, models, missing)
+    translator = Translator(node.ident, using, models, missing, redaction)
     for part in serialize.chunks(list(folded)):
         rows = ChangeLog.objects.using(using).filter(pk__in=part).values_list(*PORTABLE_COLUMNS)
         by_pk = {row[0]: LogRow(*row) for row in rows}

@@ -149,8 +149,25 @@ class _Steps:
         rows = ChangeLog.objects.using(using).select_related("origin").in_bulk(ids)
         self._rows = [rows[pk] for pk in ids if pk in rows]  # newest first
         self._states = self._portable()
+        self._add_untold()
         self._held = dict(Held.objects.using(using).filter(change__in=wanted).values_list("change_id", "reason"))
         self._targets = self._target_names()
+
+    def _add_untold(self) -> None:
+        """What the record of an imported change does not tell is as it was before."""
+        before: _State = ({}, {})
+        for row in reversed(self._rows):
+            if row.link:
+                continue
+            fields, refs = self._states.get(row.pk, ({}, {}))
+            untold = before[0].keys() - fields.keys() if row.imported and fields else set()
+            pointed = untold & before[1].keys()
+            before = (
+                {**{name: before[0][name] for name in untold}, **fields},
+                {**{name: before[1][name] for name in pointed}, **refs},
+            )
+            if row.pk in self._states:
+                self._states[row.pk] = before
 
     def steps(self) -> list[Step]:
         before: dict[int, int | None] = {}

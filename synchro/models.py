@@ -32,6 +32,7 @@ __all__ = [
     "HeldObject",
     "KnownRange",
     "Node",
+    "RedactedField",
     "Reference",
     "RemoteHeld",
     "RemoteReference",
@@ -445,6 +446,26 @@ class Schema(models.Model):
 
     def __str__(self) -> str:
         return f"{self.model} {self.version}"
+
+
+class RedactedField(models.Model):
+    """``node`` does not tell this deployment the values of ``field`` (of ``model`` in ``version``) as it has them.
+
+    So what this deployment has there is not given to others.
+    """
+
+    node = models.ForeignKey(Node, models.CASCADE, related_name="+")
+    model = ExactCharField(max_length=LABEL_LENGTH)
+    version = models.BigIntegerField()
+    field = ExactCharField(max_length=LABEL_LENGTH)
+
+    class Meta:
+        constraints: ClassVar = [
+            models.UniqueConstraint(fields=["node", "model", "version", "field"], name="synchro_redactedfield_field")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.model}.{self.field}"
 
 
 class HeldFile(models.Model):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import orjson
@@ -34,6 +34,7 @@ from synchro import (
     versions,
 )
 from synchro.models import Action, HeldObject, Reference
+from synchro.redacting import Redaction
 from synchro.registry import ModelSpec
 from synchro.schemas import Shape
 from synchro.versions import Key
@@ -106,7 +107,7 @@ class Translator:
 
     Each says its version where that is not what *models*, those of the header, say. It remembers which object records
     it has given already. *missing* is asked of rows of tracked models that records point to, by spec and text of the
-    primary key: where it says yes, these get object records, too.
+    primary key: where it says yes, these get object records, too. *redaction*: what is not told.
     """
 
     def __init__(
@@ -115,12 +116,14 @@ class Translator:
         using: str,
         models: Mapping[str, ModelInfo] | None = None,
         missing: Missing | None = None,
+        redaction: Redaction | None = None,
     ) -> None:
         self._own = own_ident
         self._using = using
         self._versions = {label: info.version for label, info in (models or {}).items()}
         self._shapes = schemas.Shapes(using)
         self._missing = missing
+        self._redaction = redaction
         self._emitted: set[_Row] = set()
         self._held_objects: bool | None = None
         self._emitted_held: set[tuple[str, str]] = set()
@@ -130,7 +133,7 @@ class Translator:
         made_here = [row for row in rows if not row.imported]
         self._shapes.load(row.place for row in made_here)
         shapes = {row.pk: self._shapes.of(*row.place) for row in made_here}
-        states = {row.pk: self._state(row, shapes[row.pk].spec) for row in made_here if row.payload}
+        states = {row.pk: self._state(row, shapes[row.pk]) for row in made_here if row.payload}
         targets = self._targets((shapes[row.pk], states[row.pk]) for row in made_here if row.pk in states)
         links = {row.pk: self._link(shapes[row.pk], row) for row in made_here if row.link}
         mentioned = {_Row(spec, row.pk_text) for row in made_here if (spec := shapes[row.pk].spec) is not None}
@@ -140,8 +143,16 @@ class Translator:
         names.orphans = self._orphans([row for row in made_here if shapes[row.pk].spec is None])
         own_keys = self._own_keys(made_here, shapes, states, targets, names)
         relayed = {row.pk: orjson.loads(row.payload) for row in rows if row.imported}
+        lifted: dict[int, tuple[Change, int]] = {}
+        if self._redaction is not None:
+            for row in rows:
+                if (told := self._redacted(row, shapes, states, targets, links, names, own_keys)) is not None:
+                    lifted[row.pk] = told
+                    relayed[row.pk] = told[0].to_dict()
         needs = self._relayed_needs(rows, relayed)
         for row in made_here:
+            if row.pk in lifted:
+                continue
             if row.pk in states and row.action != Action.DELETE:
                 pointed = (
                     targets.get(_place(shapes[row.pk], name, states[row.pk])) for name in shapes[row.pk].relations
@@ -157,17 +168,47 @@ class Translator:
             for target in needs.get(row.pk, ()):
                 yield from objects.pop(target, ())
             yield from held.pop(row.pk, ())
-            if row.imported:
+            if row.pk in lifted:
+                change, version = lifted[row.pk]
+                yield replace(change, version=self._said(change.model, version).get("version"))
+            elif row.imported:
                 yield Change.from_dict({**relayed[row.pk], "seq": row.seq, **self._said(row.model, row.version)})
             else:
                 state = states.get(row.pk, {})
                 yield self._change(row, shapes[row.pk], state, targets, links.get(row.pk), names, own_keys)
 
-    @staticmethod
-    def _state(row: LogRow, spec: ModelSpec | None) -> serialize.State:
+    def _redacted(
+        self,
+        row: LogRow,
+        shapes: Mapping[int, Shape],
+        states: dict[int, serialize.State],
+        targets: dict[Any, _Row | None],
+        links: Mapping[int, _Row | None],
+        names: _Names,
+        own_keys: dict[int, list[Any] | None],
+    ) -> tuple[Change, int] | None:
+        """What is told of a relayed change, or one in an earlier version of its model, of which something is not told.
+
+        With the version in which it is told; None where that can be seen in the state. Raises ``ExportError``.
+        """
+        assert self._redaction is not None  # noqa: S101  otherwise nobody asks
+        if not self._redaction.concerns(row.model, own=not row.imported):
+            return None
+        if row.imported:
+            change = Change.from_dict({**orjson.loads(row.payload), "seq": row.seq})
+        elif (shape := shapes[row.pk]).past or shape.spec is None:
+            change = self._change(row, shape, states.get(row.pk, {}), targets, links.get(row.pk), names, own_keys)
+        else:
+            return None
+        return self._redaction.record(replace(change, version=None), row.version, own=not row.imported)
+
+    def _state(self, row: LogRow, shape: Shape) -> serialize.State:
         """What was logged, without what is to stay here by now."""
         state: serialize.State = orjson.loads(row.payload)
+        spec = shape.spec
         home = registry.stays_here(spec) if spec is not None else ()
+        if self._redaction is not None and spec is not None and not shape.past:
+            state = self._redaction.state(spec.label, state, own=True)
         return {name: value for name, value in state.items() if name not in home} if home else state
 
     def _said(self, label: str, version: int) -> dict[str, Any]:
@@ -211,6 +252,9 @@ class Translator:
                 for object_id, version, payload in rows.values_list("object_id", "version", "payload"):
                     data = orjson.loads(payload)
                     each = ObjectRecord.from_dict({**data, **self._said(data["model"], version)})
+                    if self._redaction is not None:
+                        told, now = self._redaction.record(replace(each, version=None), version, own=False)
+                        each = replace(told, version=self._said(told.model, now).get("version"))
                     held[object_id].append(each)
                     following.update(each.refs.values())
             level = following - asked
@@ -230,7 +274,7 @@ class Translator:
         """For each relayed record the rows here of models that are not tracked, to which it points."""
         pointed: list[tuple[int, ModelSpec, str]] = []
         for row in rows:
-            model = registry.by_label(upcasting.current_label(row.model)) if row.imported else None
+            model = registry.by_label(upcasting.current_label(row.model)) if row.pk in relayed else None
             if model is None:
                 continue
             record, spec = relayed[row.pk], registry.spec(model)
@@ -549,7 +593,8 @@ class Translator:
             pk_values = [pk for text in texts if (pk := references.pk_value(spec, text)) is not None]
             for pk, state in serialize.row_states(spec, pk_values, self._using).items():
                 row = _Row(spec, pks.to_text(spec.model, pk))
-                states[row] = {name: value for name, value in state.items() if name in kept}
+                told = {name: value for name, value in state.items() if name in kept}
+                states[row] = told if self._redaction is None else self._redaction.state(spec.label, told, own=True)
         return states
 
 

@@ -17,12 +17,24 @@ from django.utils import timezone
 
 from changelog_format import Change, ObjectRecord
 from changelog_format.dates import format_date
-from synchro import changelog, nodes, pks, portable, references, registry, serialize, tables, upcasting, versions
+from synchro import (
+    changelog,
+    entitlement,
+    nodes,
+    pks,
+    portable,
+    references,
+    registry,
+    serialize,
+    tables,
+    upcasting,
+    versions,
+)
 from synchro.actors import ACTOR_LENGTH
 from synchro.merging import Merger, Outcome
 from synchro.merging_registers import revived
 from synchro.models import Action, ChangeLog, Conflict, Held, HeldObject, Node
-from synchro.plan import FoundConflict, Incoming, Link, Plan, Remove
+from synchro.plan import NO_RECORD, FoundConflict, Incoming, Link, Plan, Remove
 from synchro.plan_parents import NEEDING, referrers
 from synchro.registry import ModelSpec
 from synchro.resolving import LinkPlace, Slot, canonical_ends, unborn_text
@@ -51,7 +63,8 @@ def _entry(spec: ModelSpec, text: str, link: str, action: Action, payload: str) 
 class Recorder:
     """Writes down what each chunk of one import brought."""
 
-    def __init__(self, node: Node, using: str) -> None:
+    def __init__(self, node: Node, using: str, *, direct: bool = False) -> None:
+        """*direct*: the settings of this process are those of the other deployment."""
         self._node = node
         self._using = using
         self._node_ids: dict[str, int] = {node.ident: node.pk}
@@ -62,6 +75,9 @@ class Recorder:
         self._decided: dict[tuple[ModelSpec, str], None] = {}
         self._combined: dict[tuple[ModelSpec, str], None] = {}
         self._nulled: dict[tuple[str, str], ModelSpec] = {}
+        # Objects whose newest change lacks what its maker is not told, and this deployment is.
+        self._partial: dict[tuple[str, str], ModelSpec] = {}
+        self._owned = {} if direct else entitlement.owned(using)
         self._decided_links: dict[tuple[ModelSpec, str, str, str], bool] = {}
         self.retrying = False
 
@@ -89,6 +105,7 @@ class Recorder:
         self._conflicts(plan, entries)
         self._merges(plan.merges)
         self._decisions(plan)
+        self._note_partial(plan, batch)
         self._deferred += plan.deferred
         self._held_objects(plan, batch)
 
@@ -120,6 +137,7 @@ class Recorder:
         self._decided = {(spec, now(spec, text)): None for spec, text in self._decided}
         self._combined = {(spec, now(spec, text)): None for spec, text in self._combined}
         self._nulled = {(root, now(spec, text)): spec for (root, text), spec in self._nulled.items()}
+        self._partial = {(root, now(spec, text)): spec for (root, text), spec in self._partial.items()}
         self._decided_links = {
             (spec, now(spec, source), name, now(registry.spec(spec.links[name].related_model), target)): present
             for (spec, source, name, target), present in self._decided_links.items()
@@ -250,9 +268,11 @@ class Recorder:
         """Everything that is held, in the order of the log."""
         rows = Held.objects.using(self._using).order_by("change__seq")
         found = []
+        not_heeded = entitlement.NotHeeded(self._using)
         columns = ("change", "change__payload", "change__version")
         for pk, payload, version in rows.values_list(*columns).iterator(chunk_size=serialize.CHUNK):
             record = Change.from_dict({**orjson.loads(payload), "seq": 1})
+            record = not_heeded.without(record, self._node.ident, version)
             change = Incoming.of(record, self._node.ident, version)  # each names its origin
             self._kept[change.stamp.node, change.origin_seq] = pk
             found.append(change)
@@ -440,6 +460,20 @@ class Recorder:
         for source, spec, name, target, present in plan.link_decisions:
             self._decided_links[spec, source.log_text, name, target.log_text] = present
 
+    def _note_partial(self, plan: Plan, batch: Sequence[Incoming]) -> None:
+        """Whoever gets the object from this deployment is to get it whole: what is redacted elsewhere is known here.
+
+        It is logged once more with all fields, as a change of this node's own, unless a later change has them.
+        """
+        for slot, (spec, _stamp, deleted, number) in plan.stamped.items() if self._owned else ():
+            place = spec.root_label, slot.log_text
+            self._partial.pop(place, None)
+            record = batch[number].record if number != NO_RECORD else None
+            owned = self._owned.get(spec.label)
+            state = record.fields if isinstance(record, Change) and not deleted else None
+            if owned and state is not None and not owned <= state.keys():
+                self._partial[place] = spec
+
     def _note_nulled(self, spec: ModelSpec, text: str) -> None:
         """A row of *spec* was set to NULL by a deletion.
 
@@ -472,7 +506,7 @@ class Recorder:
             kept = dict.fromkeys(pk for pk in of_spec.values() if pk in alive[spec])
             changelog.log_rows(spec, kept, Action.CHANGE, using, resolution=True)
         combined: dict[ModelSpec, dict[Any, None]] = defaultdict(dict)
-        for spec, text in self._combined:
+        for spec, text in [*self._combined, *((spec, text) for (_, text), spec in self._partial.items())]:
             pk = references.pk_value(spec, text)
             if pk is not None and pk not in alive.get(spec, ()):
                 combined[spec][pk] = None

@@ -9,7 +9,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Count
 from django.utils import timezone
 
-from synchro import changelog, conf, nodes, registry
+from synchro import changelog, conf, entitlement, nodes, registry
 from synchro.models import Bundle, Conflict, Destination, Held, Node, Touch
 from synchro.pause import is_paused
 
@@ -47,7 +47,7 @@ class Standing:
     """What :func:`standing` found.
 
     ``noted``: writes that triggers noted since the last sealing. ``held`` and ``held_reasons``: imported changes that
-    could not be applied yet. ``node`` is None before the first export.
+    could not be applied yet. ``withheld``: fields whose values others do not tell this deployment. ``node`` is None before the first export.
     """
 
     node: str | None
@@ -60,6 +60,7 @@ class Standing:
     paused: bool
     destinations: tuple[DestinationStatus, ...]
     peers: tuple[PeerStatus, ...]
+    withheld: tuple[str, ...]
     held: int
     held_reasons: tuple[tuple[str, int], ...]
     conflicts_held: int
@@ -128,6 +129,7 @@ def standing(using: str = DEFAULT_DB_ALIAS) -> Standing:
             )
             for each in peers
         ),
+        withheld=tuple(f"{label}.{name}" for label, names in entitlement.lacking(using).items() for name in sorted(names)),
         held=Held.objects.using(using).count(),
         held_reasons=tuple((reason, number) for reason, number in reasons[:10]),
         conflicts_held=Conflict.objects.using(using).filter(held=True).count(),

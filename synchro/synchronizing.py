@@ -24,7 +24,18 @@ from django.utils.translation import gettext as _
 
 from changelog_format import Header, NodeInfo
 from changelog_format.dates import format_date
-from synchro import changelog, conf, exporting, moments, nodes, references, registry, serialize, upcasting
+from synchro import (
+    changelog,
+    conf,
+    entitlement,
+    exporting,
+    moments,
+    nodes,
+    references,
+    registry,
+    serialize,
+    upcasting,
+)
 from synchro.actors import nobody
 from synchro.errors import SynchronizeError
 from synchro.folding import folded_records
@@ -41,6 +52,7 @@ from synchro.guest import (
 from synchro.models import ChangeLog, Destination, Held, Node, options
 from synchro.pause import DisableSynchroLog
 from synchro.reconciling import reconcile
+from synchro.redacting import Redaction
 from synchro.registry import ModelSpec
 from synchro.seal import seal_pending, seal_targets
 from synchro.sending_files import without_contents
@@ -166,8 +178,11 @@ def _prepared(alias: str, using: str) -> tuple[Node, Destination, dict[int, int]
 def _taking(
     node: Node, destination: Destination, again: Mapping[int, int], alias: str, using: str, *, compare: bool = True
 ) -> Taking:
-    header = _header(node, destination, again, using)
-    records = folded_records(node, destination.seq, node.seq, using, header.models, also=again.keys(), direct=True)
+    not_told = entitlement.redaction_for(alias, using)
+    header = _header(node, destination, again, not_told, using)
+    records = folded_records(
+        node, destination.seq, node.seq, using, header.models, also=again.keys(), direct=True, redaction=not_told
+    )
     return Taking(
         header,
         without_contents(records),
@@ -211,7 +226,9 @@ def _destination(node: Node, alias: str, using: str) -> Destination:
     return found
 
 
-def _header(node: Node, destination: Destination, again: Mapping[int, int], using: str) -> Header:
+def _header(
+    node: Node, destination: Destination, again: Mapping[int, int], not_told: Redaction | None, using: str
+) -> Header:
     first = min([destination.seq, *(seq - 1 for seq in again.values())])
     return Header(
         bundle=str(uuid.uuid4()),
@@ -221,7 +238,8 @@ def _header(node: Node, destination: Destination, again: Mapping[int, int], usin
         start=exporting.position(node, destination.seq, using),
         end=exporting.position(node, node.seq, using),
         mode="squash",
-        models=exporting.model_infos(node, first, node.seq, using),
+        redacted=not_told.header() if not_told is not None else {},
+        models=exporting.model_infos(node, first, node.seq, using, redaction=not_told),
     )
 
 

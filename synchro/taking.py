@@ -21,6 +21,7 @@ from synchro import (
     changelog,
     claims,
     conf,
+    entitlement,
     moments,
     nodes,
     progress,
@@ -102,6 +103,7 @@ class ImportReport:
     files: int = 0
     missing_files: tuple[str, ...] = ()
     schema: tuple[Difference, ...] = ()
+    withheld: tuple[str, ...] = ()
     models: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     details: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
 
@@ -175,6 +177,8 @@ class Taking:
         self._refused: set[tuple[str, int]] = set()
         self._orphans: set[tuple[str, int]] = set()
         self._renamed: successions.Renamed | None = None
+        self._not_heeded = entitlement.NotHeeded(using)
+        self._withheld: tuple[str, ...] = ()
         self._still_held: Sequence[Incoming] = ()
         self.files = IncomingFiles(using, reading=dry_run)
         self._known: list[Incoming] = []
@@ -212,8 +216,9 @@ class Taking:
         checkpoints.check(allow_gap=self._allow_gap)
         self._check_schema(checkpoints.peer)
         schemas.note_received(self._header.models, self._using)
+        self._withheld = entitlement.note(self._header, self._using, direct=self._direct)
         planner = self._planner(node, lock=lambda wanted: self._lock(node, wanted))
-        recorder = Recorder(node, self._using)
+        recorder = Recorder(node, self._using, direct=self._direct)
         if self._strict:
             self._held_before = {(each.stamp.node, each.origin_seq) for each in recorder.held_changes()}
         for batch in self._batches(checkpoints):
@@ -269,7 +274,7 @@ class Taking:
         node = nodes.lock_own(self._using)
         seal_pending(node, self._using)
         self._total = self._held_here()
-        recorder = Recorder(node, self._using)
+        recorder = Recorder(node, self._using, direct=self._direct)
         self._retry_held(self._planner(node, lock=lambda wanted: self._lock(node, wanted)), recorder)
         self._finish_deferred(recorder)
         settling.settle(node.ident, self._using)
@@ -283,7 +288,7 @@ class Taking:
         node = nodes.own(self._using)
         if node is None:
             return self._retried(None, held=0, dry_run=True)
-        recorder, planner = Recorder(node, self._using), self._planner(node, pending=True)
+        recorder, planner = Recorder(node, self._using, direct=self._direct), self._planner(node, pending=True)
         waiting = [*recorder.held_objects(), *recorder.held_changes()]
         self._total = self._held_here()
         for part in serialize.chunks(waiting):
@@ -409,10 +414,11 @@ class Taking:
         sender, versions = self._header.node.id, self._versions
         if self._renamed is None:
             self._renamed = successions.Renamed(self._header.successions, self._using)
-        incoming = [
-            self._renamed(Incoming.of(record, sender, record.version or versions.get(record.model, 1), self._keys))
-            for record in batch
-        ]
+        incoming = []
+        for record in batch:
+            version = record.version or versions.get(record.model, 1)
+            heeded = record if self._direct else self._not_heeded.without(record, sender, version)
+            incoming.append(self._renamed(Incoming.of(heeded, sender, version, self._keys)))
         fresh, known = checkpoints.unknown(incoming)
         if self._vouch is not None:
             for origin in {change.stamp.node for change in fresh} - {sender}:
@@ -697,6 +703,7 @@ class Taking:
             files=self.files.stored,
             missing_files=self.files.named_missing(),
             schema=self._differences,
+            withheld=self._withheld,
             models=self._by_model(),
             details=tuple(self._details),
         )

@@ -325,12 +325,21 @@ def _steps(found: list[_Found]) -> list[Step]:
             base = _base(each)
             known = base if base in states else last.stamp if last is not None else None
             before: _State = ({}, {}) if known is None else states[known]
-            states[each.stamp] = after = (change.fields or {}, change.refs or {})
+            states[each.stamp] = after = _after(before, change)
             told = tuple(_compared(before, after)) if change.fields is not None else ()
             step = replace(step, fields=told, unaware=last is not None and _unaware(each, base, last))
             last = each
         steps.append(step)
     return steps
+
+
+def _after(before: _State, change: Change) -> _State:
+    """What the object is after *change*, made on *before*; what a record does not tell is unchanged."""
+    if change.fields is None:
+        return {}, {}
+    untold = before[0].keys() - change.fields.keys()
+    refs = {name: before[1][name] for name in untold & before[1].keys()}
+    return {**{name: before[0][name] for name in untold}, **change.fields}, {**refs, **(change.refs or {})}
 
 
 def _base(found: _Found) -> tuple[str, str] | None:

@@ -288,6 +288,11 @@ def current_link(model: str, version: int, link: str) -> str:
     return f"{_link_name(way(model, version), name) or name}{colon}{rest}"
 
 
+def current_field(model: str, version: int, name: str) -> str:
+    """What the field *name* of *model* in *version* is called now, as far as that is said without code."""
+    return name if not _steps else _link_name(way(model, version), name) or name
+
+
 # --- lifting ----------------------------------------------------------------------------------------------------------
 
 

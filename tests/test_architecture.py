@@ -25,13 +25,14 @@ LAYERS = tuple(
             "trust successions "
             "drift sending_files filing seal touches walking reconciling planner plan_links plan_merges plan_parents "
             "deciding ancestry reviving combining unlogged plan merging merging_rows merging_registers apply claims "
-            "parking removing recording checkpoints numbering alike resolving portable restoring digests settling"
+            "parking removing recording entitlement checkpoints numbering alike resolving portable restoring digests "
+            "settling"
         ),
         "capture deletions cascades links changelog references versions pointing serialize nodes schemas relabelling",
         (
-            "upcasting embedded naturalkeys managers keyprobe registry generic ordering handlers values pgvalues "
-            "storable pks tables around actors intervals muting logged models dbfields options conf moments pause "
-            "progress stored signals errors"
+            "redacting upcasting embedded naturalkeys managers keyprobe registry generic ordering handlers values "
+            "pgvalues storable pks tables around actors intervals muting logged models dbfields options conf moments "
+            "pause progress stored signals errors"
         ),
     )
 )

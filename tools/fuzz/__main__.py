@@ -45,7 +45,7 @@ WORDS = (
     "base_node", "origin", "refs", "model", "resolution", "actor", "records", "sha256", "stored_sha256",
     "signature", "$int", "$float", "$bytes", "$duration", "$json", "$utf16", "$object", "$range", "lower",
     "upper", "bounds", "file", "files", "size", "at", "data", "versions",
-    "algorithm", "ed25519", "value", "NaN", "Infinity", "null", "true", "false",
+    "redacted", "algorithm", "ed25519", "value", "NaN", "Infinity", "null", "true", "false",
 )  # fmt: skip
 
 

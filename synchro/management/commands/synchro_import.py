@@ -244,6 +244,13 @@ class Command(SpokenCommand):
                     % {"file": report.file, "node": report.node, "seconds": seconds}
                 )
             )
+        if report.withheld:
+            self.stdout.write(
+                self.style.WARNING(
+                    _("%(file)s: %(node)s does not tell this deployment %(fields)s. What it has there goes to nobody.")
+                    % {"file": report.file, "node": report.node, "fields": ", ".join(report.withheld)}
+                )
+            )
         if report.own:
             self.say(
                 _("%(file)s: written by this deployment itself (%(node)s); nothing to do.")

@@ -62,6 +62,8 @@ class Command(SpokenCommand):
             + ngettext("%(number)d received", "%(number)d received", found.bundles_received) % received,
         )
         self._tell_conflicts(found)
+        if found.withheld:
+            self._say(pgettext("status", "not told"), ", ".join(found.withheld))
         self._tell_held(found)
         if not found.seq and not found.pending:
             self.stdout.write(
