@@ -133,8 +133,8 @@ def _redacted() -> Iterator[CheckMessage]:
         )
     for label in redacting.computed_keys():
         yield Warning(
-            f"The natural key of {label} is what its own methods make of it, and SYNCHRO_REDACT withholds fields of it or "
-            "of what it points to.",
+            f"The natural key of {label} is what its own methods make of it, and SYNCHRO_REDACT withholds fields of "
+            "it or of what it points to.",
             hint="Be sure that natural_key() uses none of these fields: keys travel.",
             id="synchro.W035",
         )

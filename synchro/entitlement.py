@@ -37,12 +37,11 @@ def note(header: Header, using: str, *, direct: bool = False) -> tuple[str, ...]
     peer = nodes.by_ident([header.node.id], using)[header.node.id]
     rows = RedactedField.objects.using(using)
     fresh = wanted - set(rows.filter(node=peer).values_list("model", "version", "field"))
-    before = {each for of_model in lacking(using).items() for each in _called(*of_model)}
+    before = set(not_told(using))
     rows.bulk_create(
         RedactedField(node=peer, model=label, version=version, field=name) for label, version, name in sorted(fresh)
     )
-    now = {each for of_model in lacking(using).items() for each in _called(*of_model)}
-    return tuple(sorted(now - before))
+    return tuple(each for each in not_told(using) if each not in before)
 
 
 def lacking(using: str) -> dict[str, frozenset[str]]:
@@ -58,6 +57,11 @@ def lacking(using: str) -> dict[str, frozenset[str]]:
     return {label: frozenset(names) for label, names in sorted(found.items())}
 
 
+def not_told(using: str) -> tuple[str, ...]:
+    """The same as ``app.model.field``."""
+    return tuple(f"{label}.{name}" for label, names in lacking(using).items() for name in sorted(names))
+
+
 def redaction_for(destination: str, using: str, *, named: bool = True) -> Redaction | None:
     """What a bundle for *destination* does not tell; None for nothing. Raises ``ExportError``; *named*: see there."""
     try:
@@ -68,9 +72,9 @@ def redaction_for(destination: str, using: str, *, named: bool = True) -> Redact
 
 def owned(using: str) -> dict[str, frozenset[str]]:
     """Present label of a model → the fields that this deployment withholds from somebody, and is told itself."""
-    not_told = lacking(using)
+    unknown = lacking(using)
     withheld = redacting.withheld_from_somebody().items()
-    return {label: kept for label, names in withheld if (kept := names - not_told.get(label, frozenset()))}
+    return {label: kept for label, names in withheld if (kept := names - unknown.get(label, frozenset()))}
 
 
 class NotHeeded:
@@ -106,10 +110,6 @@ def restore(label: str, field: str, using: str = DEFAULT_DB_ALIAS) -> int:
         if (_now(model, version), upcasting.current_field(model, version, name)) == wanted
     ]
     return rows.filter(pk__in=ended).delete()[0]
-
-
-def _called(label: str, names: frozenset[str]) -> set[str]:
-    return {f"{label}.{name}" for name in names}
 
 
 def _now(label: str, version: int) -> str:

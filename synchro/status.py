@@ -47,7 +47,8 @@ class Standing:
     """What :func:`standing` found.
 
     ``noted``: writes that triggers noted since the last sealing. ``held`` and ``held_reasons``: imported changes that
-    could not be applied yet. ``withheld``: fields whose values others do not tell this deployment. ``node`` is None before the first export.
+    could not be applied yet. ``withheld``: fields whose values others do not tell this deployment.
+    ``node`` is None before the first export.
     """
 
     node: str | None
@@ -129,7 +130,7 @@ def standing(using: str = DEFAULT_DB_ALIAS) -> Standing:
             )
             for each in peers
         ),
-        withheld=tuple(f"{label}.{name}" for label, names in entitlement.lacking(using).items() for name in sorted(names)),
+        withheld=entitlement.not_told(using),
         held=Held.objects.using(using).count(),
         held_reasons=tuple((reason, number) for reason, number in reasons[:10]),
         conflicts_held=Conflict.objects.using(using).filter(held=True).count(),

@@ -119,7 +119,7 @@ class Three:
         for _ in range(ROUNDS):
             for alias in NAMES:
                 self.decide(alias, 1)
-            if not any([self.carry(way) for way in range(len(WAYS))]):
+            if not sum(self.carry(way) for way in range(len(WAYS))):
                 return
         raise AssertionError("they never come to an end")
 
