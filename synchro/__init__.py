@@ -37,12 +37,12 @@ A map, in the order in which one change travels::
 
 Below them: registry (what is tracked), ordering, serialize and values (what a state looks like; pgvalues for
 PostgreSQL's fields, storable for what a database cannot hold, embedded for keys inside values), naturalkeys,
-references, versions, pks, tables (bulk
-SQL), nodes, models, moments, conf. For schemas that differ: upcasting (what projects say of older versions of their
-models), schemas (what those looked like), relabelling (models that were renamed), drift (what a bundle's header tells).
-For the contents of files: sending_files and filing. Bundles in Django's storages: stored. What is wrong with settings
-and models: checks, settingchecks, keychecks. Who makes a change, and why: actors, with middleware for requests; around
-(and pause) run functions inside blocks. How far something long has got: progress.
+references, versions, pks, tables (bulk SQL), nodes, models, moments, conf; reasons (why something cannot be done with a
+change: kept in English, told in the language of whoever reads it). For schemas that differ: upcasting (what projects
+say of older versions of their models), schemas (what those looked like), relabelling (models that were renamed), drift
+(what a bundle's header tells). For the contents of files: sending_files and filing. Bundles in Django's storages:
+stored. What is wrong with settings and models: checks, settingchecks, keychecks. Who makes a change, and why: actors,
+with middleware for requests; around (and pause) run functions inside blocks. How far something long has got: progress.
 
 For who looks back: timeline tells what happened to one object.
 

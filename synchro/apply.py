@@ -24,6 +24,7 @@ from synchro import (
     numbering,
     parking,
     pks,
+    reasons,
     references,
     registry,
     removing,
@@ -108,7 +109,7 @@ def _assigned(spec: ModelSpec, given: dict[str, Any]) -> dict[AnyField, Any]:
                 try:
                     value = foreign_value(value, spec, column.name)
                 except KeyError as error:
-                    raise HoldError(f"{spec.label}: the target of {column.name} is not here yet") from error
+                    raise HoldError(reasons.TARGET_LATER(model=spec.label, field=column.name)) from error
             result[column] = values.decode(column, value)
     return result
 
@@ -138,7 +139,7 @@ def _default(column: AnyField, spec: ModelSpec) -> Any:
         return column.db_default
     value = column.get_default()
     if value is None and not column.null and not column.primary_key:
-        raise HoldError(f"{spec.label} needs a value for {column.name!r}, which the record does not have")
+        raise HoldError(reasons.NEEDS_VALUE(model=spec.label, field=repr(column.name)))
     return value
 
 
@@ -532,9 +533,7 @@ def _without_unready(operation: Write, patches: list[Write]) -> Write:
             given[name] = "0"
         elif isinstance(value, Slot) and value.text is None:
             if not operation.spec.relations[name].null:
-                raise HoldError(
-                    f"{operation.spec.label}: {name} points to an object that points back, and cannot be NULL"
-                )
+                raise HoldError(reasons.TARGET_POINTS_BACK(model=operation.spec.label, field=name))
             given[name] = None
     patches.append(replace(operation, created=False))
     return replace(operation, values=given)

@@ -9,7 +9,7 @@ from typing import Any
 from django.db import connections, models
 from django.db.models import Max, Q, QuerySet
 
-from synchro import changelog, reconciling, registry, serialize, tables
+from synchro import changelog, reasons, reconciling, registry, serialize, tables
 from synchro.changelog import gathered
 from synchro.errors import UnloggableValueError
 from synchro.models import Action
@@ -48,7 +48,7 @@ def log_updated(model: ModelClass, found: Sequence[Any], given: Mapping[str, Any
         return
     value = given[moved.pop()]
     if hasattr(value, "resolve_expression") or len(model._meta.pk_fields) > 1:
-        raise UnloggableValueError(f"{spec.label}: an update of primary keys to computed values cannot be logged")
+        raise UnloggableValueError(reasons.COMPUTED_KEYS(model=spec.label))
     reconciling.reconcile(spec, [*found, value.pk if isinstance(value, models.Model) else value], using)
 
 

@@ -19,7 +19,7 @@ from django.db import connections, models
 from changelog_format import LimitError
 from changelog_format.jsonl import check_size
 from changelog_format.limits import LINE_SIZE, LINE_VALUES
-from synchro import actors, pks, registry, serialize, tables
+from synchro import actors, pks, reasons, registry, serialize, tables
 from synchro.errors import UnloggableValueError
 from synchro.models import PK_LENGTH, Action, ChangeLog
 from synchro.pause import is_paused
@@ -124,13 +124,14 @@ def state_entry(model_spec: ModelSpec, pk: Any, action: Action, state: serialize
     try:
         payload = orjson.dumps(state).decode()
     except (TypeError, ValueError) as error:
-        message = f"{model_spec.label} {pk!r} cannot be logged: {error}"
-        raise UnloggableValueError(message) from error
+        raise UnloggableValueError(reasons.UNLOGGABLE(object=f"{model_spec.label} {pk!r}", why=error)) from error
     if len(payload) > _ALWAYS_FITS:
         try:
             check_size(payload.encode(), size=LINE_SIZE - _AROUND, values=LINE_VALUES - _AROUND)
         except LimitError as error:
-            raise UnloggableValueError(f"{model_spec.label} {pk!r} cannot be logged: {error.message}") from error
+            raise UnloggableValueError(
+                reasons.UNLOGGABLE(object=f"{model_spec.label} {pk!r}", why=error.message)
+            ) from error
     text, version = _pk_text(model_spec, pk), model_spec.version
     return Entry(model_spec.label, model_spec.root_label, text, "", action.value, now(), payload, version)
 
@@ -148,13 +149,9 @@ def link_entry(
 def _pk_text(model_spec: ModelSpec, pk: Any) -> str:
     text = pks.to_text(model_spec.model, pk)
     if not text:
-        message = f"{model_spec.label} cannot be logged: its primary key is empty, and nothing can be called by it"
-        raise UnloggableValueError(message)
+        raise UnloggableValueError(reasons.EMPTY_KEY(model=model_spec.label))
     if len(text) > PK_LENGTH:
-        message = (
-            f"{model_spec.label} {text[:40]}… cannot be logged: its primary key is longer than {PK_LENGTH} characters"
-        )
-        raise UnloggableValueError(message)
+        raise UnloggableValueError(reasons.LONG_KEY(object=f"{model_spec.label} {text[:40]}…", number=PK_LENGTH))
     return text
 
 

@@ -10,8 +10,10 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's name
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, models
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from synchro import conf, embedded, keychecks, naturalkeys, redacting, registry, tables, triggers, trust, upcasting
+from synchro import conf, embedded, keychecks, naturalkeys, reasons, redacting, registry, tables, triggers, trust, upcasting
 from synchro.errors import KeySettingError
 from synchro.models import LABEL_LENGTH, PK_LENGTH, Touch
 
@@ -41,17 +43,31 @@ def check_triggers(databases: Sequence[str] | None = None, **_kwargs: Any) -> li
         if not conf.triggers() and state.stale:
             found.append(
                 Warning(
-                    f"The database {using!r} has touch triggers, and SYNCHRO_TRIGGERS is not set: they only cost time.",
-                    hint=f"Run `manage.py synchro_triggers remove --database {using}`.",
+                    _(
+                        "The database %(alias)r has touch triggers, and SYNCHRO_TRIGGERS is not set: they only cost "
+                        "time."
+                    )
+                    % {"alias": using},
+                    hint=_("Run `manage.py synchro_triggers remove --database %(alias)s`.") % {"alias": using},
                     id="synchro.W007",
                 )
             )
         elif not state.in_line:
             found.append(
                 Warning(
-                    f"In the database {using!r} {len(state.missing)} touch triggers are missing and "
-                    f"{len(state.stale)} are stale: not every write is noted.",
-                    hint=f"Run `manage.py synchro_triggers install --database {using}`, then `manage.py synchro_scan`.",
+                    ngettext(
+                        "In the database %(alias)r %(missing)d touch trigger is missing and %(stale)d are stale: not "
+                        "every "
+                        "write is noted.",
+                        "In the database %(alias)r %(missing)d touch triggers are missing and %(stale)d are stale: not "
+                        "every write is noted.",
+                        len(state.missing),
+                    )
+                    % {"alias": using, "missing": len(state.missing), "stale": len(state.stale)},
+                    hint=_(
+                        "Run `manage.py synchro_triggers install --database %(alias)s`, then `manage.py synchro_scan`."
+                    )
+                    % {"alias": using},
                     id="synchro.W006",
                 )
             )
@@ -84,20 +100,20 @@ def _settings_messages() -> Iterator[CheckMessage]:
             yield Error(str(error), id=ident)
     if not getattr(settings, "SYNCHRO_NODE", None):
         yield Warning(
-            "SYNCHRO_NODE is not set.",
-            hint="Name each deployment differently in its settings: a copied database is recognised by it.",
+            _("SYNCHRO_NODE is not set."),
+            hint=_("Name each deployment differently in its settings: a copied database is recognised by it."),
             id="synchro.W001",
         )
     # That it names a database is asked when the app starts: an ImproperlyConfigured, as of old.
     remote = getattr(settings, "SYNCHRO_REMOTE", None)
     if remote == DEFAULT_DB_ALIAS:
         yield Error(
-            f"SYNCHRO_REMOTE is {remote!r}, the database that this deployment works on itself.",
-            hint="Name the other database, or None.",
+            _("SYNCHRO_REMOTE is %(remote)r, the database that this deployment works on itself.") % {"remote": remote},
+            hint=_("Name the other database, or None."),
             id="synchro.E031",
         )
     if not getattr(settings, "SYNCHRO_MODELS", None):
-        yield Warning("SYNCHRO_MODELS is empty: nothing is tracked.", id="synchro.W002")
+        yield Warning(_("SYNCHRO_MODELS is empty: nothing is tracked."), id="synchro.W002")
     by_label: tuple[tuple[str, Callable[[], Mapping[str, object]]], ...] = (
         ("SYNCHRO_SKIP_FIELDS", conf.skip_fields),
         ("SYNCHRO_NATURAL_KEYS", conf.natural_keys),
@@ -112,14 +128,19 @@ def _settings_messages() -> Iterator[CheckMessage]:
             continue
         for label in unknown:
             yield Error(
-                f"{name} names {label!r}, which is no installed model (write 'app_label.model').", id="synchro.E009"
+                _("%(name)s names %(label)r, which is no installed model (write 'app_label.model').")
+                % {"name": name, "label": label},
+                id="synchro.E009",
             )
     # What synchro.capture wraps; the stubs leave it out.
     save_table: Callable[..., object] = models.Model._save_table  # type: ignore[attr-defined]  # noqa: SLF001
     if tuple(inspect.signature(save_table).parameters) != _SAVE_TABLE:
         yield Error(
-            "This version of Django saves objects in a way that synchro does not know, so changes would go unlogged.",
-            hint="Use a supported version of Django, or a newer django-synchro.",
+            _(
+                "This version of Django saves objects in a way that synchro does not know, so changes would go "
+                "unlogged."
+            ),
+            hint=_("Use a supported version of Django, or a newer django-synchro."),
             id="synchro.E010",
         )
 
@@ -160,14 +181,16 @@ def _of_model(model: type[models.Model]) -> Iterator[CheckMessage]:
     options = model._meta
     if len(options.label_lower) > LABEL_LENGTH:
         yield Error(
-            f"{options.label}: a tracked model's label has at most {LABEL_LENGTH} characters.",
+            _("%(model)s: a tracked model's label has at most %(length)d characters.")
+            % {"model": options.label, "length": LABEL_LENGTH},
             obj=model,
             id="synchro.E011",
         )
     for field in options.pk_fields:
         if isinstance(field, models.CharField) and (field.max_length or 0) > PK_LENGTH:
             yield Warning(
-                f"{options.label}: a primary key longer than {PK_LENGTH} characters cannot be logged.",
+                _("%(model)s: a primary key longer than %(length)d characters cannot be logged.")
+                % {"model": options.label, "length": PK_LENGTH},
                 obj=model,
                 id="synchro.W004",
             )
@@ -176,7 +199,11 @@ def _of_model(model: type[models.Model]) -> Iterator[CheckMessage]:
             options.get_field(name)
         except FieldDoesNotExist:
             if not any(field.attname == name for field in options.concrete_fields):
-                yield Error(f"{options.label} has no field {name!r} to skip.", obj=model, id="synchro.E012")
+                yield Error(
+                    _("%(model)s has no field %(name)r to skip.") % {"model": options.label, "name": name},
+                    obj=model,
+                    id="synchro.E012",
+                )
     yield from _skipped_in_vain(model)
 
 
@@ -187,25 +214,27 @@ def _skipped_in_vain(model: type[models.Model]) -> Iterator[CheckMessage]:
     for field in model._meta.concrete_fields:
         if not spec.skipped & {field.name, field.attname}:
             continue
-        where = f"{model._meta.label} skips {field.name!r}"
+        names = {"model": model._meta.label, "field": field.name}
         if field.primary_key or field.name in key:
             yield Warning(
-                f"{where}, which tells its objects apart.",
-                hint="Without it other deployments cannot recognise them: let it travel.",
+                _("%(model)s skips %(field)r, which tells its objects apart.") % names,
+                hint=_("Without it other deployments cannot recognise them: let it travel."),
                 obj=model,
                 id="synchro.W031",
             )
         elif not field.null and field.remote_field is not None and not field.has_default():
             yield Warning(
-                f"{where}, which each of its objects needs and which has no default.",
-                hint="New objects cannot be created elsewhere: give it a default, allow NULL, or let it travel.",
+                _("%(model)s skips %(field)r, which each of its objects needs and which has no default.") % names,
+                hint=_("New objects cannot be created elsewhere: give it a default, allow NULL, or let it travel."),
                 obj=model,
                 id="synchro.W032",
             )
         elif field.unique and not field.null:
             yield Warning(
-                f"{where}, which is unique.",
-                hint="New objects all get its default elsewhere, only one can have it: allow NULL, or let it travel.",
+                _("%(model)s skips %(field)r, which is unique.") % names,
+                hint=_(
+                    "New objects all get its default elsewhere, only one can have it: allow NULL, or let it travel."
+                ),
                 obj=model,
                 id="synchro.W033",
             )
@@ -216,7 +245,9 @@ def _natural_keys() -> Iterator[CheckMessage]:
         model = registry.by_label(label)
         if model is not None and names and naturalkeys.key_paths(model) is None:
             reason = naturalkeys.key_spec(model).reason
-            yield Error(f"SYNCHRO_NATURAL_KEYS: {reason}.", obj=model, id="synchro.E013")
+            yield Error(
+                _("SYNCHRO_NATURAL_KEYS: %(reason)s.") % {"reason": reasons.told(reason)}, obj=model, id="synchro.E013"
+            )
 
 
 def _versions() -> Iterator[CheckMessage]:
@@ -226,16 +257,18 @@ def _versions() -> Iterator[CheckMessage]:
             upcasting.way(step.model, step.from_version).model == spec.label for step in upcasting.steps().values()
         ):
             yield Warning(
-                f"{model._meta.label} is of version {spec.version}, and no upcaster takes older records to it.",
-                hint="Register upcasters in a module `upcasters` of an app; older records are held until then.",
+                _("%(model)s is of version %(version)d, and no upcaster takes older records to it.")
+                % {"model": model._meta.label, "version": spec.version},
+                hint=_("Register upcasters in a module `upcasters` of an app; older records are held until then."),
                 obj=model,
                 id="synchro.W020",
             )
     gaps = {upcasting.way(*place).gap for place in upcasting.steps()}
     for gap in sorted(gap for gap in gaps if gap is not None):
-        yield Error(f"{gap[0].upper()}{gap[1:]}.", hint="Register one; such records are held.", id="synchro.E020")
+        text = reasons.told(gap)
+        yield Error(f"{text[0].upper()}{text[1:]}.", hint=_("Register one; such records are held."), id="synchro.E020")
     for problem in sorted(set(_upcaster_problems())):
-        yield Error(f"Upcasters: {problem}.", id="synchro.E021")
+        yield Error(problem, id="synchro.E021")
 
 
 def _upcaster_problems() -> Iterator[str]:
@@ -246,30 +279,49 @@ def _upcaster_problems() -> Iterator[str]:
         here = None if installed is None else registry.spec(installed).version
         if here is not None and here <= version:
             if step.moved_to is not None:
-                yield f"{label} is still installed with version {here}, but that of version {version} moves it"
+                yield _(
+                    "Upcasters: %(label)s is still installed with version %(here)d, but that of version %(version)d "
+                    "moves it."
+                ) % {"label": label, "here": here, "version": version}
             else:
-                yield f"{label} is of version {here}, so nothing is lifted from {version}"
+                yield _("Upcasters: %(label)s is of version %(here)d, so nothing is lifted from %(version)d.") % {
+                    "label": label,
+                    "here": here,
+                    "version": version,
+                }
             continue
         model = registry.by_label(of.model)
         if model is None:
             if of.steps and of.steps[-1].function is None:
-                yield f"that of {label} from version {version} leads to {of.model}, which is not installed"
+                yield _(
+                    "Upcasters: that of %(label)s from version %(version)d leads to %(model)s, which is not installed."
+                ) % {"label": label, "version": version, "model": of.model}
             continue
         if step.moved_to is not None:
             other = sources.setdefault(step.moved_to, label)
             if other != label:
-                yield f"{other} and {label} cannot both become {step.moved_to}"
+                yield _("Upcasters: %(other)s and %(label)s cannot both become %(target)s.") % {
+                    "other": other,
+                    "label": label,
+                    "target": step.moved_to,
+                }
         if len(of.steps) == 1 and step.function is None:
             names = {f.name for f in model._meta.get_fields()}
             for name in sorted({*step.renamed.values(), *step.added} - names):
-                yield f"{of.model} has no field {name!r}, which that of {label} from version {version} makes"
+                yield _(
+                    "Upcasters: %(model)s has no field %(name)r, which that of %(label)s from version %(version)d "
+                    "makes."
+                ) % {"model": of.model, "name": name, "label": label, "version": version}
 
 
 def _embedded_keys() -> Iterator[CheckMessage]:
     for label, name in embedded.registered():
         model = registry.by_label(label)
         if model is None or name not in {field.name for field in model._meta.concrete_fields}:
-            yield Error(f"embedded_keys() names {label}.{name}, which is no field.", id="synchro.E033")
+            yield Error(
+                _("embedded_keys() names %(label)s.%(name)s, which is no field.") % {"label": label, "name": name},
+                id="synchro.E033",
+            )
 
 
 def _unmanaged() -> Iterator[CheckMessage]:
@@ -279,8 +331,9 @@ def _unmanaged() -> Iterator[CheckMessage]:
         for model in registry.app_config(entry).get_models():
             if not model._meta.managed and not model._meta.proxy:
                 yield Warning(
-                    f"{model._meta.label} is not managed by Django (a view, perhaps), so it is not tracked.",
-                    hint="Name it in SYNCHRO_MODELS by itself if its table can be written.",
+                    _("%(model)s is not managed by Django (a view, perhaps), so it is not tracked.")
+                    % {"model": model._meta.label},
+                    hint=_("Name it in SYNCHRO_MODELS by itself if its table can be written."),
                     obj=model,
                     id="synchro.W005",
                 )

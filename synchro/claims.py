@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from django.db import models
 from django.db.models import Q
 
-from synchro import naturalkeys, pks, serialize, tables, values
+from synchro import naturalkeys, pks, reasons, serialize, tables, values
 from synchro.plan import Operation, Remove, Write, table_models
 from synchro.registry import AnyField, ModelClass, ModelSpec
 from synchro.resolving import Slot, foreign_value
@@ -72,7 +72,7 @@ def _compare(
     what = f"{model._meta.label}.{'+'.join(field.name for field in fields)}"
     for slot, key in of_slot.items():
         if key in wanted:
-            found[slot] = f"{what} is unique, and two changes want the same value"
+            found[slot] = reasons.WANTED_TWICE(field=what)
         else:
             wanted[key] = slot
     for part in serialize.chunks(list(wanted), serialize.COMPOSITE_CHUNK):
@@ -80,11 +80,10 @@ def _compare(
             wanter, holder = wanted.get(key), by_text.get(text)
             if wanter is None or holder is wanter or holder in leaving:
                 continue
-            reason = f"{what} is unique, and another row here has its value: {text}"
             if holder is not None and of_slot.get(holder, key) != key:
-                followers[holder][wanter] = f"{reason}, which waits itself"
+                followers[holder][wanter] = reasons.TAKEN_BY_WAITING(field=what, key=text)
             else:
-                found[wanter] = reason
+                found[wanter] = reasons.TAKEN(field=what, key=text)
 
 
 def _key(wanter: _Wanter, fields: Sequence[AnyField]) -> Any:

@@ -11,10 +11,11 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, connections
-from django.utils.translation import gettext as _
+from django.utils.translation import gettext
 
 Policy = Literal["newest", "local", "incoming", "merge", "hold", "fail"]
 POLICIES: tuple[Policy, ...] = ("newest", "local", "incoming", "merge", "hold", "fail")
@@ -40,6 +41,14 @@ class Withheld(Enum):
 
 WITHHELD = Withheld.WITHHELD
 """In ``SYNCHRO_REDACT``: the field is left out, and whoever imports keeps what he has there."""
+
+
+def early_gettext(text: str) -> str:
+    """*text* in the active language, or as it is while apps are being loaded: until then Django cannot translate."""
+    return gettext(text) if apps.apps_ready else text
+
+
+_ = early_gettext
 
 
 def _setting(name: str, default: Any) -> Any:
@@ -72,10 +81,10 @@ def node_name(using: str = DEFAULT_DB_ALIAS) -> str:
         return re.sub(r"[^A-Za-z0-9._-]", "-", using).lstrip("._-")[:55] or DEFAULT_NODE_NAME
     name = _setting("SYNCHRO_NODE", None) or DEFAULT_NODE_NAME
     if not isinstance(name, str) or not NODE_NAME.match(name):
-        message = (
-            f"SYNCHRO_NODE is {name!r}: use 1 to 55 letters, digits, dots, dashes and underscores, "
-            "beginning with a letter or a digit."
-        )
+        message = _(
+            "SYNCHRO_NODE is %(name)r: use 1 to 55 letters, digits, dots, dashes and underscores, beginning with "
+            "a letter or a digit."
+        ) % {"name": name}
         raise ImproperlyConfigured(message)
     return name
 
@@ -84,7 +93,9 @@ def models() -> Sequence[Any]:
     """``SYNCHRO_MODELS`` as it was written; :mod:`synchro.registry` gives it its meaning."""
     value = _setting("SYNCHRO_MODELS", ()) or ()
     if not isinstance(value, (str, tuple, list, set, frozenset)):
-        message = f"SYNCHRO_MODELS is {value!r}: write a tuple of apps, or of tuples of an app and its models."
+        message = _("SYNCHRO_MODELS is %(value)r: write a tuple of apps, or of tuples of an app and its models.") % {
+            "value": value
+        }
         raise ImproperlyConfigured(message)
     return (value,) if isinstance(value, str) else tuple(value)
 
@@ -138,7 +149,10 @@ def configured_remote() -> str | None:
 def _lowered(name: str) -> dict[str, Any]:
     value = _setting(name, None) or {}
     if not isinstance(value, Mapping):
-        message = f"{name} must be a mapping of model labels, not {type(value).__name__}."
+        message = _("%(name)s must be a mapping of model labels, not %(kind)s.") % {
+            "name": name,
+            "kind": type(value).__name__,
+        }
         raise ImproperlyConfigured(message)
     return {str(label).lower(): entry for label, entry in value.items()}
 
@@ -147,7 +161,11 @@ def _names(setting: str, label: str, value: Any) -> tuple[str, ...]:
     if isinstance(value, str):
         return (value,)
     if not isinstance(value, (tuple, list, set, frozenset)) or not all(isinstance(name, str) for name in value):
-        message = f"{setting} has {value!r} for {label}: write the names of fields."
+        message = _("%(setting)s has %(value)r for %(label)s: write the names of fields.") % {
+            "setting": setting,
+            "value": value,
+            "label": label,
+        }
         raise ImproperlyConfigured(message)
     return tuple(value)
 
@@ -163,7 +181,10 @@ def model_versions() -> Mapping[str, int]:
     found = _lowered("SYNCHRO_VERSIONS")
     for label, version in found.items():
         if type(version) is not int or version < 1:
-            message = f"SYNCHRO_VERSIONS has {version!r} for {label}: write a whole number from 1 up."
+            message = _("SYNCHRO_VERSIONS has %(version)r for %(label)s: write a whole number from 1 up.") % {
+                "version": version,
+                "label": label,
+            }
             raise ImproperlyConfigured(message)
     return found
 
@@ -189,7 +210,10 @@ def conflict_policies() -> Mapping[str, Policy]:
     )
     for policy in entries.values():
         if policy not in POLICIES:
-            message = f"SYNCHRO_CONFLICT has {policy!r}: use one of {', '.join(POLICIES)}."
+            message = _("SYNCHRO_CONFLICT has %(policy)r: use one of %(known)s.") % {
+                "policy": policy,
+                "known": ", ".join(POLICIES),
+            }
             raise ImproperlyConfigured(message)
     return entries
 
@@ -221,7 +245,10 @@ def apply_modes() -> Mapping[str, ApplyMode]:
     )
     for mode in entries.values():
         if mode not in APPLY_MODES:
-            message = f"SYNCHRO_APPLY has {mode!r}: use one of {', '.join(APPLY_MODES)}."
+            message = _("SYNCHRO_APPLY has %(mode)r: use one of %(known)s.") % {
+                "mode": mode,
+                "known": ", ".join(APPLY_MODES),
+            }
             raise ImproperlyConfigured(message)
     return entries
 
@@ -235,11 +262,14 @@ def accept() -> Mapping[str, Sequence[Any]] | None:
     if value is None:
         return None
     if not isinstance(value, Mapping) or not all(isinstance(name, str) for name in value):
-        message = f"SYNCHRO_ACCEPT is {value!r}: write a mapping of node names to apps and models."
+        message = _("SYNCHRO_ACCEPT is %(value)r: write a mapping of node names to apps and models.") % {"value": value}
         raise ImproperlyConfigured(message)
     for name, entries in value.items():
         if not isinstance(entries, (tuple, list, set, frozenset)):
-            message = f"SYNCHRO_ACCEPT has {entries!r} for {name!r}: write a list, as in SYNCHRO_MODELS."
+            message = _("SYNCHRO_ACCEPT has %(entries)r for %(name)r: write a list, as in SYNCHRO_MODELS.") % {
+                "entries": entries,
+                "name": name,
+            }
             raise ImproperlyConfigured(message)
     return {name: tuple(entries) for name, entries in value.items()}
 
@@ -248,7 +278,7 @@ def signing_key() -> str | os.PathLike[str] | None:
     """``SYNCHRO_SIGNING_KEY``: the path of a key file, ``env:NAME``, or the secret key; None: nothing is signed."""
     value = _setting("SYNCHRO_SIGNING_KEY", None)
     if value is not None and (not isinstance(value, (str, os.PathLike)) or not str(value)):
-        message = "SYNCHRO_SIGNING_KEY is no text: write the path of a key file, or 'env:NAME'."
+        message = _("SYNCHRO_SIGNING_KEY is no text: write the path of a key file, or 'env:NAME'.")
         raise ImproperlyConfigured(message)
     return value
 
@@ -262,7 +292,9 @@ def trusted_keys() -> dict[str, tuple[str, ...]] | str | os.PathLike[str] | None
     if value is None or (isinstance(value, (str, os.PathLike)) and str(value)):
         return value
     if not isinstance(value, Mapping):
-        message = f"SYNCHRO_TRUSTED_KEYS is {value!r}: write a mapping of node names to public keys, or a path."
+        message = _("SYNCHRO_TRUSTED_KEYS is %(value)r: write a mapping of node names to public keys, or a path.") % {
+            "value": value
+        }
         raise ImproperlyConfigured(message)
     found: dict[str, tuple[str, ...]] = {}
     for name, keys in value.items():
@@ -293,14 +325,20 @@ def identities() -> tuple[str | os.PathLike[str], ...]:
     value = _setting("SYNCHRO_IDENTITY", None) or ()
     several = (value,) if isinstance(value, (str, os.PathLike)) else value
     if not isinstance(several, (tuple, list)) or not all(isinstance(each, (str, os.PathLike)) for each in several):
-        message = "SYNCHRO_IDENTITY is no text: write the path of an identity file, or 'env:NAME', or a list of these."
+        message = _(
+            "SYNCHRO_IDENTITY is no text: write the path of an identity file, or 'env:NAME', or a list of these."
+        )
         raise ImproperlyConfigured(message)
     return tuple(several)
 
 
 def _texts(setting: str, name: object, value: Any) -> tuple[str, ...]:
     if not isinstance(value, (tuple, list)) or not all(isinstance(each, str) for each in value):
-        message = f"{setting} has {value!r} for {name!r}: write texts of keys."
+        message = _("%(setting)s has %(value)r for %(name)r: write texts of keys.") % {
+            "setting": setting,
+            "value": value,
+            "name": name,
+        }
         raise ImproperlyConfigured(message)
     return tuple(value)
 
@@ -336,7 +374,9 @@ def admin_folder() -> Path | None:
     if value is None:
         return None
     if not isinstance(value, (str, Path)) or not str(value):
-        raise ImproperlyConfigured(f"SYNCHRO_ADMIN_FOLDER is {value!r}: write the path of a folder.")
+        raise ImproperlyConfigured(
+            _("SYNCHRO_ADMIN_FOLDER is %(value)r: write the path of a folder.") % {"value": value}
+        )
     return Path(value)
 
 
@@ -344,7 +384,7 @@ def upload_limit() -> int:
     """``SYNCHRO_UPLOAD_LIMIT``: how many bytes a bundle may have that is uploaded in the admin (default: 1 GB)."""
     value = _setting("SYNCHRO_UPLOAD_LIMIT", 10**9)
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-        raise ImproperlyConfigured(f"SYNCHRO_UPLOAD_LIMIT is {value!r}: write a number of bytes.")
+        raise ImproperlyConfigured(_("SYNCHRO_UPLOAD_LIMIT is %(value)r: write a number of bytes.") % {"value": value})
     return value
 
 

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 
 from changelog_format import Change
 from changelog_format.dates import format_date
-from synchro import apply, nodes, references, registry, serialize, tables, values, versions
+from synchro import apply, nodes, reasons, references, registry, serialize, tables, values, versions
 from synchro.actors import REASON, acting
 from synchro.errors import ResolveError
 from synchro.filing import IncomingFiles, awaited, contents_of
@@ -253,8 +253,10 @@ class _Resolving:
         planner = Planner(self._node.ident, "incoming", "incoming", self._using, files=self._files, forced=True)
         plan = planner.plan([change])
         if plan.held or plan.folds:
-            reason = next(iter(plan.held.values()), _("it is about two rows that are one object"))
-            raise ResolveError(_("The incoming version cannot be taken: %(reason)s.") % {"reason": reason})
+            reason = next(iter(plan.held.values()), reasons.TWO_ROWS())
+            raise ResolveError(
+                _("The incoming version cannot be taken: %(reason)s.") % {"reason": reasons.told(reason)}
+            )
         if plan.deferred:
             raise ResolveError(_("The object cannot be deleted: others that live here need it."))
         plan.conflicts.clear()
@@ -281,7 +283,7 @@ class _Resolving:
             except values.UndecodableValueError as error:
                 raise ResolveError(
                     _("%(model)s.%(name)s cannot be set: %(error)s")
-                    % {"model": self._spec.label, "name": name, "error": error}
+                    % {"model": self._spec.label, "name": name, "error": reasons.told(str(error))}
                 ) from error
         write.values = {**{name: write.values[name] for name in names}, **given}
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from changelog_format import Header, ModelInfo
-from synchro import registry, upcasting
+from synchro import reasons, registry, upcasting
 from synchro.registry import ModelSpec
 
 
@@ -33,7 +33,7 @@ class Difference:
         return asdict(self)
 
     def __str__(self) -> str:
-        return f"{self.model}: {self.reason}"
+        return f"{self.model}: {reasons.told(self.reason)}"
 
 
 def differences(header: Header, versions: Mapping[str, Collection[int]]) -> tuple[Difference, ...]:
@@ -53,21 +53,21 @@ def _of_version(label: str, version: int, info: ModelInfo) -> Iterator[Differenc
     unknown = () if model is None else _unknown(registry.spec(model), of, info)
     held, reason = True, ""
     if of.gap is not None:
-        reason = f"held, for {of.gap}"
+        reason = reasons.HELD(why=of.gap)
     elif model is None or here is None:
         if of.steps and of.steps[-1].function is not None:
             return  # the upcaster may well say that its records are to be ignored
-        reason = f"held, for it is not installed here (version {version} there)"
+        reason = reasons.HELD_NOT_INSTALLED(there=version)
     elif of.version > here:
-        reason = f"held until this deployment is upgraded: version {version} there, {here} here"
+        reason = reasons.HELD_UNTIL_UPGRADED(there=version, here=here)
     elif unknown:
-        reason = "held, for this deployment lacks fields of it"
+        reason = reasons.HELD_FOR_FIELDS()
     elif of.steps:
-        held, reason = False, f"lifted from version {version} to {here}"
+        held, reason = False, reasons.LIFTED(there=version, here=here)
     else:
         return
     if unknown:
-        reason += f" (not known here: {', '.join(unknown)})"
+        reason = reasons.WITH_UNKNOWN_FIELDS(why=reason, fields=", ".join(unknown))
     yield Difference(model=label, there=version, here=here, fields=unknown, held=held, reason=reason)
 
 

@@ -22,7 +22,8 @@ from typing import Any, TypeAlias, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 
 from changelog_format import decode_value, encode_value
-from synchro import registry
+from synchro import reasons, registry
+from synchro.conf import early_gettext as _
 from synchro.errors import EmbeddedKeyError
 from synchro.registry import ModelSpec
 
@@ -44,7 +45,7 @@ def embedded_keys(model: str, *fields: str) -> Callable[[_F], _F]:
     value with ``swap(label, key)`` in the place of each key. It must depend on these alone, and change nothing else.
     """
     if not fields or not all(isinstance(name, str) for name in (model, *fields)):
-        raise ImproperlyConfigured("embedded_keys() takes a model ('app.model') and the names of its fields")
+        raise ImproperlyConfigured(_("embedded_keys() takes a model ('app.model') and the names of its fields"))
 
     def register(function: _F) -> _F:
         for name in fields:
@@ -111,6 +112,6 @@ def _run(spec: ModelSpec, state: Mapping[str, Any], swap: Swap) -> dict[str, Any
                 found[name] = encode_value(function(decode_value(value), swap))
             except Exception as error:  # the project's own code
                 raise EmbeddedKeyError(
-                    f"{spec.label}.{name}: its function for embedded keys fails: {type(error).__name__}: {error}"
+                    reasons.EMBEDDED_FAILED(model=spec.label, field=name, error=f"{type(error).__name__}: {error}")
                 ) from error
     return found

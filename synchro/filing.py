@@ -25,7 +25,7 @@ from django.db import models, transaction
 from django.utils.translation import gettext as _
 
 from changelog_format import Change, FilePiece, FileRef
-from synchro import serialize
+from synchro import reasons, serialize
 from synchro.errors import ImportRefusedError
 from synchro.models import ChangeLog, Conflict, HeldFile
 from synchro.plan import Operation, Write
@@ -127,7 +127,9 @@ class IncomingFiles:
                 self._at(column.storage, name, ref)
             except SuspiciousOperation as error:
                 place = f"{column.model._meta.label_lower}.{column.name}"
-                raise UndecodableValueError(f"{place} cannot hold {name[:80]!r}: {error}") from error
+                raise UndecodableValueError(
+                    reasons.CANNOT_HOLD(place=place, value=repr(name[:80]), why=error)
+                ) from error
 
     def local_name(self, column: models.FileField, name: str, ref: FileRef | None, mine: Any, what: str) -> str:
         """The name under which the file *name* of *column* is, or will be, here. Reads only.
@@ -167,7 +169,7 @@ class IncomingFiles:
                 else:
                     self.missing[f"{what}: {name}"] = None
                 return candidate
-        raise UndecodableValueError(f"there are other files called {name!r} and {candidates[-1]!r} already")
+        raise UndecodableValueError(reasons.FILES_CLASH(one=repr(name), other=repr(candidates[-1])))
 
     def _at(self, storage: Storage, name: str, ref: FileRef) -> str | None:
         """The digest of what is, or will be, stored under *name* ("" for anything that it need not be known of)."""

@@ -15,7 +15,7 @@ from typing import Any
 import orjson
 from django.db import DEFAULT_DB_ALIAS, models
 
-from synchro import moments, naturalkeys, nodes, references, registry, serialize
+from synchro import moments, naturalkeys, nodes, reasons, references, registry, serialize
 from synchro.actors import REASON
 from synchro.models import Action, ChangeLog, Held
 from synchro.portable import Translator
@@ -40,7 +40,8 @@ class Step:
 
     ``node`` made it, at its position ``seq``; both are empty while it is ``pending``. ``differences`` is what it did to
     the fields. ``first``: the log has no state before it to compare with, so all fields are told. ``link`` is the m2m
-    field of a link, ``target`` what is at the other end. ``held`` says why it could not be applied here yet.
+    field of a link, ``target`` what is at the other end. ``held`` says why it could not be applied here yet, in
+    the active language.
     """
 
     id: int
@@ -201,7 +202,7 @@ class _Steps:
             first=first,
             link=row.link.partition(":")[0],
             target=self._targets.get(row.pk, ""),
-            held=self._held.get(row.pk, ""),
+            held=reasons.told(self._held.get(row.pk, "")),
         )
 
     def _compared(self, row: ChangeLog, before: int | None) -> tuple[tuple[Difference, ...], bool]:

@@ -13,12 +13,12 @@ from typing import Any, cast
 from django.core.checks import CheckMessage, Warning  # noqa: A004  Django's name
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
-from synchro import conf, keyprobe, naturalkeys, registry
+from synchro import conf, keyprobe, naturalkeys, reasons, registry
 
 ModelClass = type[models.Model]
-
-_OVERRIDE = "SYNCHRO_NATURAL_KEYS names other fields for {label}, or None for no key."
 
 
 def messages() -> Iterator[CheckMessage]:
@@ -35,22 +35,26 @@ def of_model(model: ModelClass) -> Iterator[CheckMessage]:
     if not callable(function):
         return
     label = model._meta.label
-    override = _OVERRIDE.format(label=label)
+    override = _("SYNCHRO_NATURAL_KEYS names other fields for %(label)s, or None for no key.") % {"label": label}
     parent = _inherited_from(model)
     spec = naturalkeys.key_spec(model)
     if parent is not None and spec.paths is None:
         yield Warning(
-            f"{label} inherits natural_key() from {parent._meta.label}, but its default manager does not look up "
-            f"{label} by it.",
-            hint=f"Give {label} a key or a manager of its own. {override}",
+            _(
+                "%(label)s inherits natural_key() from %(model)s, but its default manager does not look up %(label)s "
+                "by it."
+            )
+            % {"label": label, "model": parent._meta.label},
+            hint=_("Give %(label)s a key or a manager of its own.") % {"label": label} + f" {override}",
             obj=model,
             id="synchro.W043",
         )
         return
     if spec.paths is None and not spec.opaque:
         yield Warning(
-            f"The natural key of {label} is not used: {spec.reason}.",
-            hint=f"Its objects are told apart by their ids alone until it is mended. {override}",
+            _("The natural key of %(label)s is not used: %(reason)s.")
+            % {"label": label, "reason": reasons.told(spec.reason)},
+            hint=f"{_('Its objects are told apart by their ids alone until it is mended.')} {override}",
             obj=model,
             id="synchro.W044",
         )
@@ -65,17 +69,21 @@ def _of_key(model: ModelClass, override: str, *, own: bool) -> Iterator[CheckMes
     seen = keyprobe.trace(model) if spec.opaque else keyprobe.Trace((), ())
     if seen.instances:
         yield Warning(
-            f"The natural key of {label} contains objects ({', '.join(seen.instances)}) and not their keys.",
-            hint=f"Let natural_key() give values; as it is, each row is looked up by itself. {override}",
+            _("The natural key of %(label)s contains objects (%(fields)s) and not their keys.")
+            % {"label": label, "fields": ", ".join(seen.instances)},
+            hint=f"{_('Let natural_key() give values; as it is, each row is looked up by itself.')} {override}",
             obj=model,
             id="synchro.W041",
         )
     going_up = (*seen.upwards, *_tree_path(model, spec.paths or ()))
     if going_up:
         yield Warning(
-            f"The natural key of {label} is computed from its ancestors ({', '.join(going_up)}), so that it changes "
-            "without a change of the row.",
-            hint=f"Choose what stays when a row is moved. {override}",
+            _(
+                "The natural key of %(label)s is computed from its ancestors (%(names)s), so that it changes without "
+                "a change of the row."
+            )
+            % {"label": label, "names": ", ".join(going_up)},
+            hint=f"{_('Choose what stays when a row is moved.')} {override}",
             obj=model,
             id="synchro.W042",
         )
@@ -83,16 +91,24 @@ def _of_key(model: ModelClass, override: str, *, own: bool) -> Iterator[CheckMes
     paths = spec.paths or keyprobe.natural_key_paths(model)
     if paths and own and not naturalkeys.allows_many(model) and not _tells_rows_apart(model, paths):
         yield Warning(
-            f"Several rows of {label} may have the same natural key ({', '.join(paths)}): no unique constraint covers "
-            "it, and one of them would be taken for another.",
-            hint=f"Make it unique. {override}",
+            _(
+                "Several rows of %(label)s may have the same natural key (%(names)s): no unique constraint covers "
+                "it, and one of them would be taken for another."
+            )
+            % {"label": label, "names": ", ".join(paths)},
+            hint=f"{_('Make it unique.')} {override}",
             obj=model,
             id="synchro.W040",
         )
     if spec.opaque and paths and not _takes(model, len(paths)):
         yield Warning(
-            f"natural_key() of {label} gives {len(paths)} values, which get_by_natural_key() does not take.",
-            hint=f"Its rows are not found by it. {override}",
+            ngettext(
+                "natural_key() of %(label)s gives %(number)d value, which get_by_natural_key() does not take.",
+                "natural_key() of %(label)s gives %(number)d values, which get_by_natural_key() does not take.",
+                len(paths),
+            )
+            % {"label": label, "number": len(paths)},
+            hint=f"{_('Its rows are not found by it.')} {override}",
             obj=model,
             id="synchro.W044",
         )

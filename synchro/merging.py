@@ -13,7 +13,7 @@ from typing import Any
 
 from changelog_format import Change, Target
 from changelog_format.dates import format_date
-from synchro import apply, merging_rows, portable, references, registry, serialize, tables, versions
+from synchro import apply, merging_rows, portable, reasons, references, registry, serialize, tables, versions
 from synchro.merging_registers import move_registers
 from synchro.models import MergedRow
 from synchro.plan import Fold, FoundConflict, HoldError, Incoming, Operation, Remove, Write
@@ -166,7 +166,7 @@ class Merger:
         for pair in pairs:
             kept, gone = pair.kept, pair.gone
             if gone.rows - kept.rows and kept.rows:
-                raise HoldError(f"{min(kept.ids)} and {min(gone.ids)} are one object and rows of different kinds here")
+                raise HoldError(reasons.TWO_KINDS(one=min(kept.ids), other=min(gone.ids)))
             if gone.rows:
                 removes.append(Remove(gone.slot(), gone.spec, None))
             if gone.rows and kept.rows and gone.stamp > kept.stamp and gone.state is not None:

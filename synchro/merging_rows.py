@@ -11,7 +11,7 @@ from django.apps import apps
 from django.contrib.contenttypes.models import ContentType
 from django.db import models
 
-from synchro import apply, digests, pks, registry, serialize, tables, values, versions
+from synchro import apply, digests, pks, reasons, registry, serialize, tables, values, versions
 from synchro.models import ChangeLog
 from synchro.plan import HoldError
 from synchro.registry import ModelSpec
@@ -40,7 +40,7 @@ def repoint(spec: ModelSpec, moved: Mapping[Any, Any], fold: FoldPairs, using: s
 def rename(spec: ModelSpec, texts: Sequence[tuple[str, str]], using: str) -> None:
     """Give rows other primary keys: of objects whose primary key is a foreign key to an object that was folded."""
     if spec.model._meta.parents or len(spec.model._meta.pk_fields) > 1:
-        raise HoldError(f"{spec.label}: the object that it belongs to is another one now")
+        raise HoldError(reasons.OWNER_CHANGED(model=spec.label))
     pk: Any = spec.model._meta.pk
     rows = [tuple(pks.from_text(spec.model, text) for text in (kept, gone)) for gone, kept in texts]
     tables.update_many(spec.model, [pk], [pk], rows, using)
@@ -54,11 +54,11 @@ def _move_foreign_keys(column: ForeignKey, moved: Mapping[Any, Any], fold: FoldP
     if not rows:
         return
     if not column.target_field.primary_key:
-        raise HoldError(f"{model._meta.label_lower}.{column.name} points to one of two rows that are one object")
+        raise HoldError(reasons.POINTS_TO_ONE_OF_TWO(field=f"{model._meta.label_lower}.{column.name}"))
     clashes = _clashes(column, moved, using)
     if clashes:
         if not registry.is_tracked(model):
-            raise HoldError(f"two rows of {model._meta.label_lower} point to what is one object, and only one may")
+            raise HoldError(reasons.ONLY_ONE_MAY(model=model._meta.label_lower))
         spec = registry.spec(model)
         fold(spec, [(pks.to_text(model, mine), pks.to_text(model, theirs)) for mine, theirs in clashes])
         rows = _pointing(column, moved, using)

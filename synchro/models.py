@@ -12,6 +12,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from changelog_format.dates import format_date
+from synchro import reasons
 from synchro.actors import ACTOR_LENGTH, CONTEXT_LENGTH
 from synchro.dbfields import ExactCharField, UncheckedJSONField
 from synchro.options import SynchroSettings
@@ -404,7 +405,7 @@ class Held(models.Model):
         verbose_name_plural = _("held changes")
 
     def __str__(self) -> str:
-        return self.reason
+        return reasons.told(self.reason)
 
 
 class HeldObject(models.Model):

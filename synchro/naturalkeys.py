@@ -26,7 +26,7 @@ from django.core.signals import setting_changed
 from django.db import connections, models, transaction
 from django.db.models import Q, QuerySet
 
-from synchro import conf, generic, keyprobe, tables, values
+from synchro import conf, generic, keyprobe, reasons, tables, values
 from synchro.managers import NaturalManager
 
 if TYPE_CHECKING:
@@ -173,8 +173,8 @@ def _build_spec(model: Model) -> KeySpec:
         if not _setting(model)[0] and callable(getattr(model, "natural_key", None)) and _looks_up(model):
             return KeySpec(opaque=True)
         if _setting(model)[0]:
-            return KeySpec(reason=f"{model._meta.label}: its key leads back to itself, or to one that is computed")
-        return KeySpec(reason=f"{model._meta.label} has no natural_key() and get_by_natural_key() to go by")
+            return KeySpec(reason=reasons.KEY_GOES_ROUND(model=model._meta.label))
+        return KeySpec(reason=reasons.KEY_WITHOUT_METHODS(model=model._meta.label))
     return KeySpec(paths=tuple(_by_name(model, path) for path in paths), leaves=leaves)
 
 
@@ -209,17 +209,17 @@ def _own_paths(model: Model, expansion: _Expansion) -> tuple[str, ...]:
     """The paths of ``model``'s key."""
     configured, fields = _setting(model) if expansion.configured else (False, None)
     if configured and not fields:
-        raise _UnusableError(f"SYNCHRO_NATURAL_KEYS says that {model._meta.label} has no natural key")
+        raise _UnusableError(reasons.KEY_TAKEN_AWAY(model=model._meta.label))
     if not configured:
         fields = _natural_fields(model)
     if fields:
         inside = expansion.enter(model)
         return tuple(path for name in fields for path in _expand(model, name, inside))
     if not callable(getattr(model, "natural_key", None)):
-        raise _UnusableError(f"{model._meta.label} has no natural_key()")
+        raise _UnusableError(reasons.KEY_WITHOUT_METHOD(model=model._meta.label))
     # Of a foreign key's target only natural_key() counts: rows are found by paths, not through the target's manager.
     if not expansion.within and not _looks_up(model):
-        raise _UnusableError(f"the default manager of {model._meta.label} has no get_by_natural_key()")
+        raise _UnusableError(reasons.KEY_NOT_LOOKED_UP(model=model._meta.label))
     probe = keyprobe.natural_key_paths if expansion.within else keyprobe.confirmed_paths
     paths = probe(model)
     if paths is None:
@@ -235,7 +235,7 @@ def _expand(model: Model, path: str, expansion: _Expansion) -> tuple[str, ...]:
     for step in through:
         field = _field(model, step)
         if not isinstance(field, models.ForeignKey):
-            raise _UnusableError(f"{model._meta.label}.{step} is no foreign key, so {path!r} leads nowhere")
+            raise _UnusableError(reasons.KEY_LEADS_NOWHERE(model=model._meta.label, step=step, path=repr(path)))
         model, prefix = field.remote_field.model, f"{prefix}{field.name}__"
     field = _field(model, name)
     if not isinstance(field, models.ForeignKey):
@@ -256,9 +256,9 @@ def _field(model: Model, name: str) -> AnyField:
     try:
         field = model._meta.get_field(name)
     except FieldDoesNotExist:
-        raise _UnusableError(f"{model._meta.label} has no field {name!r}") from None
+        raise _UnusableError(reasons.KEY_WITHOUT_FIELD(model=model._meta.label, field=repr(name))) from None
     if not isinstance(field, models.Field) or not field.concrete or field.many_to_many:
-        raise _UnusableError(f"{model._meta.label}.{name} has no column")
+        raise _UnusableError(reasons.KEY_WITHOUT_COLUMN(model=model._meta.label, field=name))
     return field
 
 
@@ -280,17 +280,11 @@ def _portable_leaf(model: Model, path: str) -> AnyField:
     *before, last = _steps(model, path)
     end = leaf(last)
     if last.name in generic.pairs(cast("Model", before[-1].related_model) if before else model):
-        raise _UnusableError(
-            f"{model._meta.label}: {path} is the object of a generic foreign key, whose primary key differs between "
-            "deployments"
-        )
+        raise _UnusableError(reasons.KEY_IS_GENERIC(model=model._meta.label, path=path))
     if isinstance(end, models.AutoField):
-        raise _UnusableError(
-            f"{model._meta.label}: {path} ends at the automatic primary key of {end.model._meta.label}, "
-            "which differs between deployments"
-        )
+        raise _UnusableError(reasons.KEY_IS_AUTOMATIC(model=model._meta.label, path=path, target=end.model._meta.label))
     if isinstance(end, models.CompositePrimaryKey):
-        raise _UnusableError(f"{model._meta.label}: {path} is a composite primary key; name its fields instead")
+        raise _UnusableError(reasons.KEY_IS_COMPOSITE(model=model._meta.label, path=path))
     return end
 
 

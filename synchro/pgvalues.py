@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from django.db import models
 
 from changelog_format.values import Range, decode_value, encode_value
-from synchro import values
+from synchro import reasons, values
 from synchro.values import Codec, UndecodableValueError
 
 AnyField: TypeAlias = "models.Field[Any, Any]"
@@ -37,7 +37,7 @@ def _array(field: Any) -> Codec:
         if value is None:
             return None
         if not isinstance(value, list):
-            raise UndecodableValueError(f"a list is needed, not {value!r}")
+            raise UndecodableValueError(reasons.NEEDS_LIST(value=repr(value)))
         return [item.decode(each) for each in value]
 
     return Codec(encode, values.inexact, decode)
@@ -49,7 +49,7 @@ def _decode_hstore(value: Any) -> Any:
         return None
     if isinstance(decoded, dict) and all(each is None or isinstance(each, str) for each in decoded.values()):
         return decoded
-    raise UndecodableValueError(f"an object of texts is needed, not {value!r}")
+    raise UndecodableValueError(reasons.NEEDS_TEXTS(value=repr(value)))
 
 
 def _range(field: Any) -> Codec:
@@ -68,7 +68,7 @@ def _range(field: Any) -> Codec:
         if decoded is None:
             return None
         if not isinstance(decoded, Range):
-            raise UndecodableValueError(f"a range is needed, not {value!r}")
+            raise UndecodableValueError(reasons.NEEDS_RANGE(value=repr(value)))
         if decoded.empty:
             return field.range_type(empty=True)
         lower, upper = (end.decode(each) for each in (decoded.lower, decoded.upper))

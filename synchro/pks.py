@@ -11,7 +11,7 @@ from typing import Any
 import orjson
 from django.db import models
 
-from synchro import values
+from synchro import reasons, values
 
 ModelClass = type[models.Model]
 
@@ -45,11 +45,11 @@ def from_text(model: ModelClass, text: str) -> Any:
         except orjson.JSONDecodeError as error:
             raise values.UndecodableValueError(str(error)) from error
         if not isinstance(parts, list) or len(parts) != len(fields):
-            message = f"{model._meta.label_lower}: {text!r} is no composite primary key"
-            raise values.UndecodableValueError(message)
+            raise values.UndecodableValueError(
+                reasons.NO_COMPOSITE_KEY(model=model._meta.label_lower, value=repr(text))
+            )
         if None in parts:
-            message = f"{model._meta.label_lower}: {text!r} has an empty part"
-            raise values.UndecodableValueError(message)
+            raise values.UndecodableValueError(reasons.EMPTY_PART(model=model._meta.label_lower, value=repr(text)))
         return tuple(values.decode(field, part) for field, part in zip(fields, parts, strict=True))
     return values.decode(fields[0], _from_leaf_text(fields[0], text))
 
@@ -73,8 +73,7 @@ def _from_leaf_text(field: models.Field[Any, Any], text: str) -> Any:
         except orjson.JSONDecodeError:
             found = None
         if not isinstance(found, (int, float)):
-            message = f"{leaf.model._meta.label_lower}: {text!r} is no primary key"
-            raise values.UndecodableValueError(message)
+            raise values.UndecodableValueError(reasons.NO_KEY(model=leaf.model._meta.label_lower, value=repr(text)))
         return found
     if text.startswith("{") and not isinstance(leaf, (models.CharField, models.TextField)):
         # a tagged value, such as bytes

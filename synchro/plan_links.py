@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from synchro import registry
+from synchro import reasons, registry
 from synchro.deciding import Decider
 from synchro.models import Action
 from synchro.plan import HoldError, Incoming, Link, Plan
@@ -21,7 +21,7 @@ def plan_link(plan: Plan, outlook: Outlook, decider: Decider, spec: ModelSpec, c
     if relation is None:
         if record.field in spec.skipped:
             return
-        raise HoldError(f"{spec.label} has no m2m field {record.field!r} here")
+        raise HoldError(reasons.NO_LINK_FIELD(model=spec.label, field=repr(record.field)))
     source = _end(plan, outlook, spec, record.id, record.key)
     target = _end(plan, outlook, registry.spec(relation.related_model), record.target.id, record.target.key)
     source, target = canonical_ends(relation, source, target)
@@ -90,7 +90,8 @@ def _end(plan: Plan, outlook: Outlook, spec: ModelSpec, object_id: str, key: lis
     if slot is None:
         slot = outlook.by_key(spec, frozen(key), object_id)
         if slot is None:
-            raise HoldError(f"the link names {spec.label} {object_id}, {registry.absent(spec)}")
+            form = reasons.LINK_NOT_MADE if registry.gives_rights(spec.model) else reasons.LINK_ABSENT
+            raise HoldError(form(model=spec.label, id=object_id))
         attach(plan, outlook, slot, spec, object_id)
     return slot
 

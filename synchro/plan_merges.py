@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from synchro import references
+from synchro import reasons, references
 from synchro.plan import Fold, HoldError, Incoming, Plan, Write
 from synchro.registry import ModelSpec
 from synchro.resolving import Outlook, Slot
@@ -32,7 +32,7 @@ def plan_same(plan: Plan, outlook: Outlook, spec: ModelSpec, change: Incoming, n
     for object_id in (first, second):
         slot = outlook.by_id(spec, object_id)
         if slot is not None and slot.imaginary and references.birth_node(object_id) == outlook.own:
-            raise HoldError(f"{object_id} names an object of this deployment that it does not know")
+            raise HoldError(reasons.UNKNOWN_OWN(id=object_id))
     one, other = outlook.by_id(spec, first), outlook.by_id(spec, second)
     slot = one or other or outlook.create(spec, first)
     if one is not None and other is not None and one is not other:

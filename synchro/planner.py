@@ -14,7 +14,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 
 from changelog_format import Change, ObjectRecord
-from synchro import embedded, handlers, naturalkeys, pointing, references, registry, settling, storable, values
+from synchro import embedded, handlers, naturalkeys, pointing, reasons, references, registry, settling, storable, values
 from synchro.alike import Alike, equal
 from synchro.ancestry import Ancestry
 from synchro.combining import Histories
@@ -239,19 +239,19 @@ class Planner:
         if isinstance(record, Change) and not (registry.is_tracked(found.model) or linked):
             if record.action == Action.SAME and found.model in self._needed:
                 return found
-            raise HoldError(f"{record.model} is not tracked here: SYNCHRO_MODELS does not name it")
+            raise HoldError(reasons.NOT_TRACKED(model=record.model))
         if isinstance(record, Change) and not registry.accepts(change.stamp.node, found.model):
-            raise HoldError(f"{record.model} is not accepted from {change.stamp.node}: SYNCHRO_ACCEPT does not name it")
+            raise HoldError(reasons.NOT_ACCEPTED(model=record.model, node=change.stamp.node))
         return found
 
     @staticmethod
     def _find_spec(label: str, version: int) -> ModelSpec | str:
         model = registry.by_label(label)
         if model is None:
-            return f"{label} is not installed here"
+            return reasons.NOT_INSTALLED(model=label)
         found = registry.spec(model)
         if version > found.version:
-            return f"{label} is of version {version} at the sender, and {found.version} here"
+            return reasons.NEWER(model=label, there=version, here=found.version)
         return found
 
     def _states(self, changes: Sequence[Incoming]) -> Iterator[tuple[str, str]]:
@@ -367,7 +367,7 @@ class Planner:
         """A row that another record points to: created where it was never seen, otherwise left alone."""
         record = change.record
         if spec.model not in self._needed:
-            plan.held_objects[number] = f"nothing that is tracked here points to {spec.label}"
+            plan.held_objects[number] = reasons.NOTHING_POINTS(model=spec.label)
             return
         known = self.outlook.by_id(spec, record.id)
         revived = self._direct and known is not None and not known.alive and registry.is_tracked(spec.model)
@@ -389,7 +389,7 @@ class Planner:
             attach(plan, self.outlook, slot, spec, record.id)
             return
         if registry.gives_rights(spec.model) and not self._direct:
-            plan.held_objects[number] = f"{spec.label} {record.id} {registry.absent(spec)}"
+            plan.held_objects[number] = reasons.OBJECT_NOT_MADE(model=spec.label, id=record.id)
             return
         taken = {column.name for column in registry.object_fields(spec)}
         slot = known or self.outlook.create(spec, record.id)
@@ -502,7 +502,7 @@ class Planner:
         # Such a key is that of another row: the object's id does not tell it.
         key = spec.model._meta.pk
         if created and isinstance(key, models.ForeignKey) and key.name in spec.relations and key.name not in given:
-            raise HoldError(f"{spec.label} has no {key.name}, its primary key")
+            raise HoldError(reasons.NO_PRIMARY_KEY(model=spec.label, field=key.name))
         if not slot.alive and slot.known:
             plan.revived.append((slot, slot.unborn))
         plan.operations.append(Write(slot, spec, given, created, change, frozenset(slot.rows), wholly))
@@ -515,7 +515,7 @@ class Planner:
         record: Any = change.record
         slot = self.outlook.by_id(spec, record.id)
         if slot is not None and slot.imaginary and references.birth_node(record.id) == self._own:
-            raise HoldError(f"{record.id} names an object of this deployment that it does not know")
+            raise HoldError(reasons.UNKNOWN_OWN(id=record.id))
         if (
             slot is not None
             and slot.known
@@ -572,7 +572,7 @@ class Planner:
         try:
             spec.model._meta.get_field(name)
         except FieldDoesNotExist:
-            raise HoldError(f"{spec.label} has no field {name!r} here") from None
+            raise HoldError(reasons.NO_FIELD(model=spec.label, field=repr(name))) from None
 
     def _target(
         self, plan: Plan, spec: ModelSpec, record: Any, relation: models.ForeignKey[Any, Any], value: Any
@@ -586,7 +586,7 @@ class Planner:
         if object_id is None:
             if not isinstance(value, list) and not getattr(relation, "db_constraint", True):
                 return value  # it dangles on purpose
-            raise HoldError(f"{relation.name} names {target.label} {value} without an id")
+            raise HoldError(reasons.WITHOUT_ID(field=relation.name, model=target.label, key=value))
         slot = self.outlook.by_id(target, object_id)
         if slot is None or not slot.alive:
             key = frozen(value) if isinstance(value, list) else None
@@ -600,9 +600,10 @@ class Planner:
             self._keep_number(plan, slot, target, object_id)
             return slot
         if slot is None:
-            raise HoldError(f"{relation.name} points to {target.label} {object_id}, {registry.absent(target)}")
+            form = reasons.TARGET_NOT_MADE if registry.gives_rights(target.model) else reasons.TARGET_ABSENT
+            raise HoldError(form(field=relation.name, model=target.label, id=object_id))
         if not slot.alive and slot not in (self._coming_back or ()):
-            text = f"{relation.name} points to {target.label} {object_id}, which is deleted here"
+            text = reasons.TARGET_DELETED(field=relation.name, model=target.label, id=object_id)
             if relation.remote_field.on_delete not in NEEDING:
                 raise HoldError(text)  # whoever made it will hear of the deletion, and point elsewhere
             if self._coming_back is None or not self._revive(plan, slot, self._coming_back):
@@ -658,7 +659,7 @@ class Planner:
         target = target_spec(spec, column.name, record.fields)
         if target is None:
             kind = record.fields.get(spec.generics[column.name])
-            raise HoldError(f"{column.name} points to a model that is not installed here: {kind}")
+            raise HoldError(reasons.TARGET_NOT_INSTALLED(field=column.name, model=kind))
         slot = self.outlook.by_id(target, object_id)
         if slot is None or not slot.alive:
             match = self.outlook.by_key(target, frozen(value) if isinstance(value, list) else None, object_id)

@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import models
 
 from synchro import conf, generic
+from synchro.conf import early_gettext as _
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -108,7 +109,10 @@ def _declared_skip(model: ModelClass) -> set[str]:
     for base in model.__mro__:
         own = vars(base).get("SYNCHRO_SKIP", ())
         if not isinstance(own, (str, tuple, list, set, frozenset)) or not all(isinstance(name, str) for name in own):
-            message = f"{base.__name__}.SYNCHRO_SKIP is {own!r}: write the names of fields."
+            message = _("%(model)s.SYNCHRO_SKIP is %(own)r: write the names of fields.") % {
+                "model": base.__name__,
+                "own": own,
+            }
             raise ImproperlyConfigured(message)
         names.update((own,) if isinstance(own, str) else own)
     return names
@@ -117,7 +121,10 @@ def _declared_skip(model: ModelClass) -> set[str]:
 def _declared_version(model: ModelClass) -> int:
     version: Any = getattr(model, "SYNCHRO_VERSION", 1)
     if type(version) is not int or version < 1:
-        message = f"{model._meta.label}.SYNCHRO_VERSION is {version!r}: write a whole number from 1 up."
+        message = _("%(model)s.SYNCHRO_VERSION is %(version)r: write a whole number from 1 up.") % {
+            "model": model._meta.label,
+            "version": version,
+        }
         raise ImproperlyConfigured(message)
     return version
 
@@ -199,12 +206,6 @@ def spec(model: ModelClass) -> ModelSpec:
     )
 
 
-def absent(model_spec: ModelSpec) -> str:
-    """What to say of a row that something points to and that is neither here nor can be made."""
-    more = f", and no bundle makes one, since rights hang on it and {model_spec.label} is not tracked"
-    return "which is not here" + (more if gives_rights(model_spec.model) else "")
-
-
 def object_fields(model_spec: ModelSpec) -> tuple[AnyField, ...]:
     """The fields that travel, and are taken, of a row that is not tracked but pointed to.
 
@@ -229,7 +230,10 @@ def app_config(name: str, setting: str = "SYNCHRO_MODELS") -> AppConfig:
     for config in apps.get_app_configs():
         if lowered in (config.label.lower(), config.name.lower()):
             return config
-    message = f"{setting} names the app {name!r}, which is not in INSTALLED_APPS."
+    message = _("%(setting)s names the app %(name)r, which is not in INSTALLED_APPS.") % {
+        "setting": setting,
+        "name": name,
+    }
     raise ImproperlyConfigured(message)
 
 
@@ -246,7 +250,10 @@ def _entry_models(entry: Any, setting: str = "SYNCHRO_MODELS") -> Iterator[Model
         yield from _app_models(app_config(entry, setting))
         return
     if not isinstance(entry, (tuple, list)) or not entry or not all(isinstance(part, str) for part in entry):
-        message = f"{setting} has {entry!r}: write an app, or a tuple of an app and its models."
+        message = _("%(setting)s has %(entry)r: write an app, or a tuple of an app and its models.") % {
+            "setting": setting,
+            "entry": entry,
+        }
         raise ImproperlyConfigured(message)
     config = app_config(entry[0], setting)
     if len(entry) == 1:
@@ -255,7 +262,11 @@ def _entry_models(entry: Any, setting: str = "SYNCHRO_MODELS") -> Iterator[Model
         try:
             yield _concrete(config.get_model(name))
         except LookupError as error:
-            message = f"{setting} names the model {name!r}, which the app {config.label!r} does not have."
+            message = _("%(setting)s names the model %(name)r, which the app %(app)r does not have.") % {
+                "setting": setting,
+                "name": name,
+                "app": config.label,
+            }
             raise ImproperlyConfigured(message) from error
 
 

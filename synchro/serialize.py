@@ -14,7 +14,7 @@ from django.db import models
 from django.db.models import BooleanField, ExpressionWrapper, Q, QuerySet
 
 from changelog_format.values import JSON_NULL
-from synchro import tables, values
+from synchro import reasons, tables, values
 from synchro.errors import UnloggableValueError
 from synchro.registry import ModelSpec
 
@@ -72,7 +72,7 @@ def held_state(spec: ModelSpec, instance: models.Model) -> State:
 
 
 def _unloggable(spec: ModelSpec, pk: Any, field: str, error: Exception | str) -> UnloggableValueError:
-    return UnloggableValueError(f"{spec.label} {pk!r} cannot be logged: {field}: {error}")
+    return UnloggableValueError(reasons.UNLOGGABLE_FIELD(object=f"{spec.label} {pk!r}", field=field, why=error))
 
 
 def rows(spec: ModelSpec, using: str) -> QuerySet[models.Model]:
@@ -129,7 +129,7 @@ def _fetched(spec: ModelSpec, found: QuerySet[Any, Any], queryset: QuerySet[mode
                 try:
                     queryset.filter(pk=pk).values_list(field.attname).first()
                 except (ArithmeticError, TypeError, ValueError) as error:
-                    raise _unloggable(spec, pk, field.name, f"the row cannot be read back ({error!r})") from error
+                    raise _unloggable(spec, pk, field.name, reasons.UNREADABLE(error=repr(error))) from error
         raise
 
 

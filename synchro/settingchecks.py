@@ -15,6 +15,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's name
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
+from django.utils.translation import gettext as _
 
 from synchro import conf, registry
 
@@ -52,8 +53,10 @@ def _unknown() -> Iterator[CheckMessage]:
             continue
         near = difflib.get_close_matches(name, known, n=1)
         yield Warning(
-            f"There is no setting {name}.",
-            hint=f"Did you mean {near[0]}?" if near else f"There are {', '.join(sorted(known))}.",
+            _("There is no setting %(name)s.") % {"name": name},
+            hint=_("Did you mean %(near)s?") % {"near": near[0]}
+            if near
+            else _("There are %(names)s.") % {"names": ", ".join(sorted(known))},
             id="synchro.W050",
         )
 
@@ -63,8 +66,8 @@ def _switches() -> Iterator[CheckMessage]:
         value = getattr(settings, name, False)
         if not isinstance(value, bool):
             yield Error(
-                f"{name} is {value!r}: write True or False.",
-                hint="A text from an environment variable is true whatever it says, 'False' too.",
+                _("%(name)s is %(value)r: write True or False.") % {"name": name, "value": value},
+                hint=_("A text from an environment variable is true whatever it says, 'False' too."),
                 id="synchro.E050",
             )
 
@@ -73,7 +76,8 @@ def _remote() -> Iterator[CheckMessage]:
     value = getattr(settings, "SYNCHRO_REMOTE", None)
     if value is not None and not isinstance(value, str):
         yield Error(
-            f"SYNCHRO_REMOTE is {value!r}: write the alias of a database in DATABASES, or None.", id="synchro.E051"
+            _("SYNCHRO_REMOTE is %(value)r: write the alias of a database in DATABASES, or None.") % {"value": value},
+            id="synchro.E051",
         )
 
 
@@ -85,15 +89,18 @@ def _local() -> Iterator[CheckMessage]:
         return  # another check says so
     for label in sorted(_OF_ONE_DEPLOYMENT & tracked):
         yield Warning(
-            f"SYNCHRO_MODELS names {label}, whose rows mean something only in the deployment that made them.",
-            hint="Leave it out.",
+            _("SYNCHRO_MODELS names %(label)s, whose rows mean something only in the deployment that made them.")
+            % {"label": label},
+            hint=_("Leave it out."),
             id="synchro.W055",
         )
     named = [entry[0] if isinstance(entry, (tuple, list)) and entry else entry for entry in conf.models()]
     for app in ("dbsettings", "synchro"):
         if app not in named:
             continue
-        yield Warning(f"SYNCHRO_MODELS names {app!r}, whose tables are never tracked.", id="synchro.W056")
+        yield Warning(
+            _("SYNCHRO_MODELS names %(app)r, whose tables are never tracked.") % {"app": app}, id="synchro.W056"
+        )
 
 
 def _handlers() -> Iterator[CheckMessage]:
@@ -103,9 +110,11 @@ def _handlers() -> Iterator[CheckMessage]:
         return  # another check says so
     if conf.triggers() is True and "save" in modes.values():
         yield Warning(
-            "SYNCHRO_APPLY is 'save' and SYNCHRO_TRIGGERS is True: what signal handlers do is logged and travels, and "
-            "where it arrives they do it once more.",
-            hint="Leave SYNCHRO_APPLY out (it is 'raw' with triggers), or be sure of these handlers.",
+            _(
+                "SYNCHRO_APPLY is 'save' and SYNCHRO_TRIGGERS is True: what signal handlers do is logged and "
+                "travels, and where it arrives they do it once more."
+            ),
+            hint=_("Leave SYNCHRO_APPLY out (it is 'raw' with triggers), or be sure of these handlers."),
             id="synchro.W051",
         )
 
@@ -113,18 +122,23 @@ def _handlers() -> Iterator[CheckMessage]:
 def _middleware() -> Iterator[CheckMessage]:
     middleware = list(getattr(settings, "MIDDLEWARE", ()))
     if middleware.count(ACTOR) > 1:
-        yield Warning(f"{ACTOR} is in MIDDLEWARE more than once.", id="synchro.W052")
+        yield Warning(_("%(middleware)s is in MIDDLEWARE more than once.") % {"middleware": ACTOR}, id="synchro.W052")
     near = difflib.get_close_matches(ACTOR, [each for each in middleware if each != ACTOR], n=1, cutoff=0.9)
     if near:
-        yield Error(f"MIDDLEWARE has {near[0]!r}.", hint=f"Did you mean {ACTOR!r}?", id="synchro.E052")
+        yield Error(
+            _("MIDDLEWARE has %(near)r.") % {"near": near[0]},
+            hint=_("Did you mean %(middleware)r?") % {"middleware": ACTOR},
+            id="synchro.E052",
+        )
 
 
 def _nobody() -> Iterator[CheckMessage]:
     middleware = list(getattr(settings, "MIDDLEWARE", ()))
     if _SESSION_USER in middleware and ACTOR not in middleware:
         yield Warning(
-            "Who makes a change in a request is not logged.",
-            hint=f"Add {ACTOR!r} to MIDDLEWARE, or silence this where nobody is to be named.",
+            _("Who makes a change in a request is not logged."),
+            hint=_("Add %(middleware)r to MIDDLEWARE, or silence this where nobody is to be named.")
+            % {"middleware": ACTOR},
             id="synchro.W053",
         )
 
@@ -134,8 +148,11 @@ def _locking() -> Iterator[CheckMessage]:
         mode = connection.settings_dict.get("OPTIONS", {}).get("transaction_mode")
         if connection.vendor == "sqlite" and str(mode).upper() not in _AT_ONCE:
             yield Warning(
-                f"The database {connection.alias!r} is an SQLite file whose transactions do not lock it from the "
-                "start: of two processes that write at once, one fails.",
-                hint='Set OPTIONS = {"transaction_mode": "IMMEDIATE"}.',
+                _(
+                    "The database %(alias)r is an SQLite file whose transactions do not lock it from the start: of two "
+                    "processes that write at once, one fails."
+                )
+                % {"alias": connection.alias},
+                hint=_('Set OPTIONS = {"transaction_mode": "IMMEDIATE"}.'),
                 id="synchro.W054",
             )

@@ -15,7 +15,7 @@ from typing import Any, TypeAlias, cast
 from django.db import connections, models
 from django.utils.duration import duration_microseconds
 
-from synchro import values
+from synchro import reasons, values
 from synchro.values import INT64_MAX, INT64_MIN, SQLITE_DECIMAL_DIGITS, UndecodableValueError
 
 AnyField: TypeAlias = "models.Field[Any, Any]"
@@ -33,9 +33,8 @@ def check(field: AnyField, value: Any, using: str) -> None:
     found = _checks[place]
     reason = None if found is None or value is None else found(value)
     if reason is not None:
-        shown = repr(value)
-        message = f"{field.model._meta.label_lower}.{field.name} cannot hold {shown[:80]}: {reason}"
-        raise UndecodableValueError(message)
+        column = f"{field.model._meta.label_lower}.{field.name}"
+        raise UndecodableValueError(reasons.CANNOT_HOLD(place=column, value=repr(value)[:80], why=reason))
 
 
 def _build(field: AnyField, using: str) -> Check | None:
@@ -69,11 +68,11 @@ def _text(vendor: str, length: int | None) -> Check:
     def refusal(value: Any) -> str | None:
         text = str(value)
         if length is not None and len(text) > length:
-            return f"there is room for {length} characters, and these are {len(text)}"
+            return reasons.TOO_LONG(number=length, length=len(text))
         if vendor == "postgresql" and "\0" in text:
-            return f"{name} keeps no NUL character"
+            return reasons.KEEPS_NO_NUL(database=name)
         if not text.isascii() and values.has_lone_surrogate(text):
-            return f"{name} keeps no lone surrogate"
+            return reasons.KEEPS_NO_SURROGATE(database=name)
         return None
 
     return refusal
@@ -93,7 +92,7 @@ def _json(vendor: str) -> Check:
                 if reason is not None:
                     return reason
             elif isinstance(part, float) and not math.isfinite(part):
-                return f"{name} keeps no {part} in JSON"
+                return reasons.KEEPS_NO_SUCH_NUMBER(database=name, value=part)
         return None
 
     return refusal
@@ -115,9 +114,9 @@ def _parts(value: Any) -> Iterator[Any]:
 def _float(vendor: str) -> Check | None:
     name = NAMES.get(vendor, vendor)
     if vendor == "sqlite":
-        return lambda value: f"{name} keeps NULL instead" if math.isnan(value) else None
+        return lambda value: reasons.KEEPS_NULL(database=name) if math.isnan(value) else None
     if vendor == "mysql":
-        return lambda value: None if math.isfinite(value) else f"{name} keeps finite numbers only"
+        return lambda value: None if math.isfinite(value) else reasons.KEEPS_FINITE(database=name)
     return None
 
 
@@ -134,20 +133,20 @@ def _sqlite_decimal(field: models.DecimalField[Any, Any]) -> Check:
                 read = None
             if read == value:
                 return None
-        return f"SQLite keeps {SQLITE_DECIMAL_DIGITS} digits of a decimal number"
+        return reasons.KEEPS_DIGITS(database=NAMES["sqlite"], number=SQLITE_DECIMAL_DIGITS)
 
     return refusal
 
 
 def _duration(value: Any) -> str | None:
     fits = not isinstance(value, dt.timedelta) or INT64_MIN <= duration_microseconds(value) <= INT64_MAX
-    return None if fits else "it has more microseconds than fit into 64 bits"
+    return None if fits else reasons.TOO_MANY_MICROSECONDS()
 
 
 def _integer(low: int | None, high: int | None) -> Check:
     def refusal(value: Any) -> str | None:
         if isinstance(value, int) and ((low is not None and value < low) or (high is not None and value > high)):
-            return f"the column holds {low} to {high}"
+            return reasons.OUT_OF_RANGE(low=low, high=high)
         return None
 
     return refusal

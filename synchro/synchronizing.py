@@ -24,6 +24,7 @@ from django.utils.translation import gettext as _
 
 from changelog_format import Header, NodeInfo
 from changelog_format.dates import format_date
+from synchro import reasons
 from synchro import (
     changelog,
     conf,
@@ -210,7 +211,7 @@ def not_applied(report: ImportReport | None) -> list[str]:
     """The changes that REMOTE could not take (of many the first), each with its reason, in the active language."""
     text = _("not applied to REMOTE yet: %(model)s %(id)s: %(reason)s")
     held = () if report is None else report.held_changes
-    return [text % {"model": each.model, "id": each.id, "reason": each.reason} for each in held]
+    return [text % {"model": each.model, "id": each.id, "reason": reasons.told(each.reason)} for each in held]
 
 
 def call_synchronize(**_kwargs: Any) -> str:

@@ -19,6 +19,7 @@ from django.db.models import QuerySet
 from django.db.models.query import FlatValuesListIterable, ValuesListIterable
 from django.db.models.sql import UpdateQuery
 
+from synchro import reasons
 from synchro.values import UndecodableValueError
 
 AnyField: TypeAlias = "models.Field[Any, Any]"
@@ -233,7 +234,7 @@ def _run(sql: str, fields: Sequence[AnyField], rows: Iterable[Sequence[Any]], us
             cursor.executemany(sql, prepared)
     except _REFUSALS as error:  # SQLite's driver does not wrap what it cannot bind
         table = fields[0].model._meta.label_lower
-        raise UndecodableValueError(f"{table} cannot hold a value: {error}") from error
+        raise UndecodableValueError(reasons.CANNOT_HOLD_A_VALUE(place=table, why=error)) from error
 
 
 # What fields and drivers raise, besides database errors, for values that no row can hold.
@@ -245,7 +246,7 @@ def _prepared(field: AnyField, value: Any, using: str) -> Any:
         return field.get_db_prep_save(value, connections[using])
     except _REFUSALS as error:
         place = f"{field.model._meta.label_lower}.{field.name}"
-        raise UndecodableValueError(f"{place} cannot hold {repr(value)[:80]}: {error}") from error
+        raise UndecodableValueError(reasons.CANNOT_HOLD(place=place, value=repr(value)[:80], why=error)) from error
 
 
 def allocate(model: ModelClass, count: int, using: str) -> list[Any] | None:
@@ -344,6 +345,8 @@ def insert_returning(
                     part, fields=list(fields), returning_fields=[pk], raw=True, using=using
                 )
         except _REFUSALS as error:
-            raise UndecodableValueError(f"{model._meta.label_lower} cannot hold a value: {error}") from error
+            raise UndecodableValueError(
+                reasons.CANNOT_HOLD_A_VALUE(place=model._meta.label_lower, why=error)
+            ) from error
         found.extend(row[0] for row in returned)
     return found

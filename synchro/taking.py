@@ -25,6 +25,7 @@ from synchro import (
     moments,
     nodes,
     progress,
+    reasons,
     references,
     restoring,
     schemas,
@@ -538,7 +539,7 @@ class Taking:
             planner.forget()
             plan = planner.plan(batch, promise=promise, last=last, revive=revive)
             if not outcome.moved:
-                raise HoldError("its natural key is that of another object")
+                raise HoldError(reasons.KEY_TAKEN())
         self._plan = plan
         recorder.describe_conflicts(plan)
         self.files.store(plan.operations)
@@ -675,7 +676,7 @@ class Taking:
         )
 
     def _held_text(self) -> str:
-        shown = "; ".join(f"{each.model} {each.id}: {each.reason}" for each in self._held[:SHOWN])
+        shown = "; ".join(f"{each.model} {each.id}: {reasons.told(each.reason)}" for each in self._held[:SHOWN])
         if len(self._held) > SHOWN:
             shown += _("; and %(number)d more") % {"number": len(self._held) - SHOWN}
         return ngettext(

@@ -30,7 +30,8 @@ from typing import Any, TypeAlias, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 
 from changelog_format import Change, ObjectRecord, decode_value, encode_value
-from synchro import naturalkeys, registry
+from synchro import naturalkeys, reasons, registry
+from synchro.conf import early_gettext as _
 
 CONTENT_TYPE = "contenttypes.contenttype"
 _CONTENT_TYPE_KEY = 2
@@ -129,14 +130,14 @@ class Step:
         except Exception as error:  # the project's own code: whatever it raises, the record is held
             text = " ".join(str(error).split())
             raise UpcastError(
-                f"the upcaster of {self.model} from version {self.from_version} failed: {type(error).__name__}: {text}"
+                reasons.UPCASTER_FAILED(
+                    model=self.model, version=self.from_version, error=f"{type(error).__name__}: {text}"
+                )
             ) from error
         if result is None:
             return None
         if not isinstance(result, VersionedRecord) or (result.model, result.id) != (lifted.model, lifted.id):
-            raise UpcastError(
-                f"the upcaster of {self.model} from version {self.from_version} gave no record of the same object"
-            )
+            raise UpcastError(reasons.UPCASTER_STRAYED(model=self.model, version=self.from_version))
         return replace(result, version=self.from_version + 1)
 
 
@@ -166,8 +167,8 @@ def upcaster(
     """
     place = (model.lower(), from_version)
     if place in _steps:
-        message = f"There are two upcasters of {model} from version {from_version}."
-        raise ImproperlyConfigured(message)
+        message = _("There are two upcasters of %(model)s from version %(version)d.")
+        raise ImproperlyConfigured(message % {"model": model, "version": from_version})
     if isinstance(dropped, str):
         dropped = (dropped,)
     step = Step(
@@ -183,8 +184,8 @@ def upcaster(
 
     def attach(function: F) -> F:
         if _steps[place].function is not None:
-            message = f"There are two upcasters of {model} from version {from_version}."
-            raise ImproperlyConfigured(message)
+            message = _("There are two upcasters of %(model)s from version %(version)d.")
+            raise ImproperlyConfigured(message % {"model": model, "version": from_version})
         _steps[place] = replace(step, function=function)
         clear_caches()
         return function
@@ -230,7 +231,7 @@ def way(model: str, version: int) -> Way:
         if step is None:
             gap = None
             if here is not None:
-                gap = f"{model} is of version {here} here, and no upcaster takes records of version {version} further"
+                gap = reasons.NO_UPCASTER(model=model, here=here, version=version)
             return Way(tuple(found), model, version, gap)
         if version - first > len(_steps):  # cannot be: each step counts up
             return Way(tuple(found), model, version)

@@ -27,8 +27,10 @@ from django.db import models
 from django.db.models.fields.files import FieldFile
 from django.utils import timezone
 from django.utils.dateparse import parse_date, parse_datetime, parse_time
+from django.utils.translation import override
 
 from changelog_format.values import JSON_NULL, JSONNull, decode_value, encode_value
+from synchro import reasons
 
 INEXACT: Final = object()
 INT64_MIN: Final = -(2**63)
@@ -61,10 +63,17 @@ def decode(field: models.Field[Any, Any], value: Any) -> Any:
     except (
         ValidationError, ValueError, TypeError, OverflowError, InvalidOperation, AttributeError, SuspiciousOperation,
     ) as error:  # fmt: skip
-        reason = "; ".join(error.messages) if isinstance(error, ValidationError) else str(error)
-        shown = repr(value)
-        message = f"{field.model._meta.label_lower}.{field.name} cannot hold {shown[:80]}: {reason}"
+        place = f"{field.model._meta.label_lower}.{field.name}"
+        message = reasons.CANNOT_HOLD(place=place, value=repr(value)[:80], why=_english(error))
         raise UndecodableValueError(message) from error
+
+
+def _english(error: Exception) -> str:
+    """What *error* says, whatever language is active."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    with override(None):
+        return "; ".join(error.messages)
 
 
 # By identity, with the field beside it, so that it stays the only one of that number: a field's own hash is computed in
@@ -143,20 +152,17 @@ def _decode_int(value: Any) -> Any:
     if decoded is None:
         return None
     if isinstance(decoded, (bool, float)):
-        message = f"a whole number is needed, not {decoded!r}"
-        raise UndecodableValueError(message)
+        raise UndecodableValueError(reasons.NEEDS_INTEGER(value=repr(decoded)))
     number = int(decoded)
     if not INT64_MIN <= number <= INT64_MAX:
-        message = "it has more than 64 bits"
-        raise UndecodableValueError(message)
+        raise UndecodableValueError(reasons.TOO_MANY_BITS())
     return number
 
 
 def _decode_bool(value: Any) -> Any:
     if value is None or isinstance(value, bool):
         return value
-    message = f"true or false is needed, not {value!r}"
-    raise UndecodableValueError(message)
+    raise UndecodableValueError(reasons.NEEDS_BOOLEAN(value=repr(value)))
 
 
 def _decode_str(value: Any) -> Any:
@@ -165,8 +171,7 @@ def _decode_str(value: Any) -> Any:
         return decoded
     if isinstance(decoded, (int, float)) and not isinstance(decoded, bool):
         return str(decoded)
-    message = f"text is needed, not {type(decoded).__name__}"
-    raise UndecodableValueError(message)
+    raise UndecodableValueError(reasons.NEEDS_TEXT(value=type(decoded).__name__))
 
 
 def _decode_file(value: Any) -> Any:
@@ -205,22 +210,21 @@ def _datetime(value: Any) -> Any:
     return INEXACT
 
 
-def _parsed(parse: Callable[[str], Any], kind: str) -> Callable[[Any], Any]:
+def _parsed(parse: Callable[[str], Any], otherwise: reasons.Reason) -> Callable[[Any], Any]:
     def decode_text(value: Any) -> Any:
         if value is None:
             return None
         parsed = parse(value) if isinstance(value, str) else None
         if parsed is None:
-            message = f"{value!r} is no {kind}"
-            raise UndecodableValueError(message)
+            raise UndecodableValueError(otherwise(value=repr(value)))
         return parsed
 
     return decode_text
 
 
-_parse_date_field = _parsed(parse_date, "date")
-_parse_time_field = _parsed(parse_time, "time")
-_parse_datetime_field = _parsed(parse_datetime, "date and time")
+_parse_date_field = _parsed(parse_date, reasons.NO_DATE)
+_parse_time_field = _parsed(parse_time, reasons.NO_TIME)
+_parse_datetime_field = _parsed(parse_datetime, reasons.NO_DATE_AND_TIME)
 
 
 def _decode_datetime(value: Any) -> Any:
@@ -258,8 +262,7 @@ def _decode_duration(value: Any) -> Any:
     decoded = decode_value(value)
     if decoded is None or isinstance(decoded, dt.timedelta):
         return decoded
-    message = f"{value!r} is no duration"
-    raise UndecodableValueError(message)
+    raise UndecodableValueError(reasons.NO_DURATION(value=repr(value)))
 
 
 # --- other kinds ------------------------------------------------------------------------------------------------------
@@ -302,9 +305,9 @@ def _fitting(number: Decimal | None, digits: int | None, places: int | None) -> 
     if number is None or not number.is_finite() or places is None or digits is None:
         return number
     if number and number.adjusted() >= digits - places:
-        raise UndecodableValueError(f"there is room for {digits - places} digits before the point")
+        raise UndecodableValueError(reasons.TOO_MANY_DIGITS(number=digits - places))
     if number != number.quantize(Decimal(1).scaleb(-places), context=Context(prec=MAX_PREC)):
-        raise UndecodableValueError(f"there is room for {places} decimal places")
+        raise UndecodableValueError(reasons.TOO_MANY_PLACES(number=places))
     return number
 
 
@@ -313,8 +316,7 @@ def _decode_decimal(value: Any) -> Any:
     if decoded is None:
         return None
     if isinstance(decoded, bool) or not isinstance(decoded, (str, int, float, Decimal)):
-        message = f"{value!r} is no decimal number"
-        raise UndecodableValueError(message)
+        raise UndecodableValueError(reasons.NO_DECIMAL(value=repr(value)))
     return Decimal(str(decoded))
 
 
@@ -344,8 +346,7 @@ def _decode_binary(value: Any) -> Any:
     decoded = decode_value(value)
     if decoded is None or isinstance(decoded, bytes):
         return decoded
-    message = "bytes are needed"
-    raise UndecodableValueError(message)
+    raise UndecodableValueError(reasons.NEEDS_BYTES())
 
 
 _EXACT: Final = 1e16

@@ -13,7 +13,7 @@ TEXT = (ROOT / "TROUBLESHOOTING.md").read_text(encoding="utf-8")
 
 def errors():
     tree = ast.parse((ROOT / "synchro" / "errors.py").read_text())
-    return {node.name for node in tree.body if isinstance(node, ast.ClassDef)} | {"CommandError", "HoldError"}
+    return {node.name for node in tree.body if isinstance(node, ast.ClassDef)} | {"CommandError", "Reason"}
 
 
 def words(node):
@@ -25,7 +25,7 @@ def words(node):
             return "".join(words(value) or "…" for value in values)
         case ast.BinOp(left=left):
             return words(left)
-        case ast.Call(func=ast.Name(id="ngettext"), args=[_, plural, *_]):
+        case ast.Call(func=ast.Name(id="ngettext" | "Reason"), args=[_, plural, *_]):
             return words(plural)
         case ast.Call(args=[first, *_]):
             return words(first)
@@ -41,7 +41,7 @@ def messages():
         for node in ast.walk(ast.parse(path.read_text())):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args):
                 continue
-            text = words(node.args[0])
+            text = words(node if node.func.id == "Reason" else node.args[0])
             if node.func.id in errors() and text and not text.startswith("…\n"):
                 found.append((f"{path.relative_to(ROOT)}:{node.lineno}", text.replace("`", "")))
     return tuple(found)

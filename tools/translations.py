@@ -39,6 +39,7 @@ FUNCTIONS = {
     "pgettext": (0, 1, None),
     "pgettext_lazy": (0, 1, None),
     "npgettext": (0, 1, 2),
+    "Reason": (None, 0, 1),
 }
 
 

@@ -15,7 +15,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from synchro import conflicts, registry, values
+from synchro import conflicts, reasons, registry, values
 from synchro.actors import REASON
 from synchro.admin import display, permissions
 from synchro.admin.base import ReadOnlyAdmin, outside_transactions, page
@@ -325,7 +325,7 @@ def _parsed(label: str, name: str, text: str) -> Any:
         value = form_field.clean(text) if form_field is not None else field.clean(text, None)
         return values.encode(field, value)
     except (ValidationError, values.UndecodableValueError, TypeError, ValueError) as error:
-        told = " ".join(error.messages) if isinstance(error, ValidationError) else str(error)
+        told = " ".join(error.messages) if isinstance(error, ValidationError) else reasons.told(str(error))
         shown = display.field_name(label, name)
         raise _WrongValueError(_("%(field)s: %(error)s") % {"field": shown, "error": told}) from error
 

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods
 
-from synchro import conf, export_bundle, import_bundle, nodes
+from synchro import conf, export_bundle, import_bundle, nodes, reasons
 from synchro.admin import display, permissions, uploads
 from synchro.admin.base import address, outside_transactions, page
 from synchro.admin.bundles import OUT
@@ -301,7 +301,7 @@ def _details(report: ImportReport) -> list[dict[str, Any]]:
         "held": _("Cannot be applied yet"),
         "stale": _("Older than what is here"),
     }
-    reasons = {(each.model, each.id): each.reason for each in report.held_changes}
+    whys = {(each.model, each.id): reasons.told(each.reason) for each in report.held_changes}
     found: dict[str, list[dict[str, str]]] = {kind: [] for kind in kinds}
     totals = dict.fromkeys(kinds, 0)
     for kind, model, ident in dict.fromkeys(report.details):
@@ -310,7 +310,7 @@ def _details(report: ImportReport) -> list[dict[str, Any]]:
             if len(found[kind]) < SHOWN:
                 told = {"model": display.model_name(model), "id": ident, "reason": ""}
                 if kind == "held":
-                    told["reason"] = reasons.get((model, ident), "")
+                    told["reason"] = whys.get((model, ident), "")
                 found[kind].append(told)
     return [
         {
@@ -325,4 +325,4 @@ def _details(report: ImportReport) -> list[dict[str, Any]]:
 
 
 def _sentence(error: ImportRefusedError) -> str:
-    return f"{error} {error.hint}"
+    return f"{reasons.told(str(error))} {error.hint}"

@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from synchro import history, nodes
+from synchro import history, nodes, reasons
 from synchro.admin import display
 from synchro.admin.base import ReadOnlyAdmin
 from synchro.admin.log import history_url
@@ -108,7 +108,7 @@ class DestinationAdmin(ReadOnlyAdmin):
 class HeldAdmin(ReadOnlyAdmin):
     """Changes that arrived and wait."""
 
-    list_display = ("made", "action", "of_model", "object", "reason", "since")
+    list_display = ("made", "action", "of_model", "object", "why", "since")
     list_select_related = ("change", "change__origin")
     explanation = gettext_lazy(
         "These changes arrived, but could not be applied here yet. Nothing is lost: each is tried again with every "
@@ -136,11 +136,16 @@ class HeldAdmin(ReadOnlyAdmin):
         """What the change calls the object: it may not be here."""
         return history.names_of([held.change])[held.change.pk]
 
+    @admin.display(description=gettext_lazy("reason"), ordering="reason")
+    def why(self, held: Held) -> str:
+        """Why it waits."""
+        return reasons.told(held.reason)
+
     def facts(self, obj: Held) -> list[tuple[str, Any]]:
         change = obj.change
         origin = change.origin.ident if change.origin is not None else nodes.own_idents("default")
         return [
-            (_("Reason"), obj.reason),
+            (_("Reason"), self.why(obj)),
             (_("Since"), display.moment_text(obj.since)),
             (_("What"), self.action(obj)),
             (_("Model"), self.of_model(obj)),

@@ -13,7 +13,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext as _
 
 from changelog_format import BundleError
-from synchro import conf
+from synchro import conf, reasons
 from synchro.errors import SynchroError
 
 logger = logging.getLogger(__name__)
@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 def sentence(error: Exception) -> str:
     """What went wrong, and what to do."""
     if isinstance(error, SynchroError):
-        return f"{error} {error.hint}".strip()
+        return f"{reasons.told(str(error))} {error.hint}".strip()
     if isinstance(error, BundleError):
         return _("The file was refused: %(error)s. Nothing was imported. Ask for it again.") % {"error": error}
     if isinstance(error, ImproperlyConfigured):

@@ -23,7 +23,7 @@ from changelog_format import (
     UnsignedError,
     UntrustedKeyError,
 )
-from synchro import changelog
+from synchro import changelog, reasons
 from synchro.errors import SynchroError
 from synchro.management.progressbar import ProgressLine
 from synchro.progress import watched
@@ -175,7 +175,7 @@ def reported(using: str, *, interrupted: str) -> Iterator[None]:
             )
         yield
     except SynchroError as error:
-        raise CommandError(f"{error}\n{error.hint}".rstrip()) from error
+        raise CommandError(f"{reasons.told(str(error))}\n{error.hint}".rstrip()) from error
     except (SignatureError, EncryptionError) as error:
         name = ", ".join(getattr(error, "__notes__", [_("The bundle")]))
         raise CommandError(f"{name}: {error}\n{_hint(error)}") from error

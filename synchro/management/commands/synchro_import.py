@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, ngettext_lazy, pgettext_lazy
 
 from changelog_format.output import table
+from synchro import reasons
 from synchro.conf import POLICIES
 from synchro.drift import Difference
 from synchro.importing import ImportReport, import_bundles, retry_held
@@ -302,7 +303,7 @@ class Command(SpokenCommand):
                 self.style.WARNING(
                     "  "
                     + _("held: %(model)s %(id)s: %(reason)s")
-                    % {"model": held.model, "id": held.id, "reason": held.reason}
+                    % {"model": held.model, "id": held.id, "reason": reasons.told(held.reason)}
                 )
             )
         if report.held and not report.dry_run:

@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy, ngettext
 from changelog_format import BundleReader, open_bundle
 from changelog_format.history import ABSENT
 from changelog_format.output import clean
-from synchro import stored, timeline, trust
+from synchro import reasons, stored, timeline, trust
 from synchro.importing import bundle_files
 from synchro.management.commanding import SpokenCommand, add_database
 from synchro.models import Action
@@ -96,7 +96,7 @@ class Command(SpokenCommand):
         if step.unaware:
             self._say("  " + _("made without knowing of the change before"), warning=True)
         if step.held:
-            self._say("  " + _("held here: %(held)s") % {"held": step.held}, warning=True)
+            self._say("  " + _("held here: %(reason)s") % {"reason": reasons.told(step.held)}, warning=True)
         if step.link:
             self._say(f"  {'+' if step.action == 'link' else '-'} {step.link}: {self._shown(step.target)}")
         if step.same:

@@ -12,6 +12,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext, pgettext
 
 from changelog_format.output import clean, table
+from synchro import reasons
 from synchro.management.commanding import SpokenCommand, add_database
 from synchro.status import PeerStatus, Status, status
 
@@ -91,10 +92,10 @@ class Command(SpokenCommand):
             "%(number)d change could not be applied yet:", "%(number)d changes could not be applied yet:", found.held
         )
         self._warn(pgettext("status", "held"), text % {"number": found.held})
-        reasons = found.held_reasons if self._all else found.held_reasons[:REASONS]
-        for reason, number in reasons:
-            self._say("", f"{number} × {reason}")  # noqa: RUF001  the sign is meant
-        more = len(found.held_reasons) - len(reasons)
+        shown = found.held_reasons if self._all else found.held_reasons[:REASONS]
+        for reason, number in shown:
+            self._say("", f"{number} × {reasons.told(reason)}")  # noqa: RUF001  the sign is meant
+        more = len(found.held_reasons) - len(shown)
         self._say_more(
             more,
             ngettext(
