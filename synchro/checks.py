@@ -13,7 +13,19 @@ from django.db import DEFAULT_DB_ALIAS, models
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from synchro import conf, embedded, keychecks, naturalkeys, reasons, redacting, registry, tables, triggers, trust, upcasting
+from synchro import (
+    conf,
+    embedded,
+    keychecks,
+    naturalkeys,
+    reasons,
+    redacting,
+    registry,
+    tables,
+    triggers,
+    trust,
+    upcasting,
+)
 from synchro.errors import KeySettingError
 from synchro.models import LABEL_LENGTH, PK_LENGTH, Touch
 

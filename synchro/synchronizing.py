@@ -24,7 +24,6 @@ from django.utils.translation import gettext as _
 
 from changelog_format import Header, NodeInfo
 from changelog_format.dates import format_date
-from synchro import reasons
 from synchro import (
     changelog,
     conf,
@@ -32,6 +31,7 @@ from synchro import (
     exporting,
     moments,
     nodes,
+    reasons,
     references,
     registry,
     serialize,

@@ -31,7 +31,8 @@ LAYERS = tuple(
         "capture deletions cascades links changelog references versions pointing serialize nodes schemas relabelling",
         (
             "redacting upcasting embedded naturalkeys managers keyprobe registry generic ordering handlers values "
-            "pgvalues storable pks tables reasons around actors intervals muting logged models dbfields options conf moments "
+            "pgvalues storable pks tables reasons around actors intervals muting logged models dbfields options conf "
+            "moments "
             "pause progress stored signals errors"
         ),
     )
