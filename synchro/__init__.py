@@ -11,6 +11,7 @@ A map, in the order in which one change travels::
     portable    local primary keys → ids and natural keys
     exporting   a range of the log → a bundle (a file; see changelog_format and SPEC.md)
       assembling    the usual change, straight to its line
+      media         … to a folder that is there, and on its medium
       splitting     … or several of a bounded size
       pruning       … and what need not be kept of the log
       requests      what an importer lacks, written down, and the answer

@@ -41,6 +41,7 @@ from synchro import (
     changelog,
     conf,
     entitlement,
+    media,
     moments,
     nodes,
     portable,
@@ -101,8 +102,8 @@ class ExportReport:
     """What was written. ``file`` is the path, or "-" for a stream; positions are those of this node's log.
 
     ``new_id``: by what was in the folder this database turned out to be a restored backup, and goes on under this id.
-    ``moved``: the destination's position moved by it. ``files`` counts contents of files; ``missing_files`` names some
-    that rows name and that are not there.
+    ``medium``: where the file system begins on which the file is. ``moved``: the destination's position moved by it.
+    ``files`` counts contents of files; ``missing_files`` names some that rows name and that are not there.
     """
 
     bundle: str
@@ -120,6 +121,7 @@ class ExportReport:
     file_bytes: int = 0
     missing_files: tuple[str, ...] = ()
     new_id: str | None = None
+    medium: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers as ``--json`` prints them."""
@@ -327,7 +329,7 @@ def write(
     """
     place = stored.parse(target)
     if place is None:
-        path = _path(target, job)
+        path = _path(target, job, using)
         # Without a path it is a stream, see _path.
         return _written(job, path or cast("BinaryIO", target), None, level=level, using=using, watch=watch)
     place = _place(place, job)
@@ -383,6 +385,7 @@ def _written(
         file_bytes=files.bytes if files is not None else 0,
         missing_files=files.named_missing() if files is not None else (),
         new_id=job.new_id,
+        medium=None if path is None or place is not None else media.mount_point(path),
     )
     _record(node, destination, header, trailer, report, files=files, using=using)
     announce(bundle_exported, sender=Bundle, report=report, using=using)
@@ -538,13 +541,12 @@ def _level(level: int | None) -> int:
     return int(chosen)
 
 
-def _path(target: str | Path | BinaryIO | None, job: Job) -> Path | None:
-    if target is None:
-        target = Path()
-    if not isinstance(target, (str, Path)):
+def _path(target: str | Path | BinaryIO | None, job: Job, using: str) -> Path | None:
+    if target is not None and not isinstance(target, (str, Path)):
         return None
-    path = Path(target)
+    path = media.named(target)
     if path.is_dir():
+        media.check_mounted(path, job.node, using)
         path = next(path / name for name in _names(job) if not (job.recipients and (path / name).exists()))
     if path.is_file() and path.stat().st_size and not _is_range(path, job):
         raise ExportError(

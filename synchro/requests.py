@@ -22,7 +22,7 @@ from changelog_format.archive import ENCRYPTED
 from changelog_format.dates import format_date, parse_date
 from changelog_format.encryption import decrypted, encrypt, is_encrypted
 from changelog_format.keys import node_name
-from synchro import changelog, conf, exporting, nodes, stored, trust
+from synchro import changelog, conf, exporting, media, nodes, stored, trust
 from synchro.errors import ExportError, ForkError, RequestError
 from synchro.exporting import ExportReport, export_bundle
 from synchro.models import Node
@@ -144,7 +144,7 @@ def write_request(request: Request, target: str | Path | None = None, *, encrypt
     text = orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if stored.parse(target) is not None:
         raise RequestError(f"{target}: a request is written to a file.", hint="Name a file or a folder with -o.")
-    path = Path() if target is None else Path(target)
+    path = media.named(target, RequestError)
     if path.is_dir():
         path /= f"{request.by}-asks-{request.of}{SUFFIX}{'' if recipients is None else ENCRYPTED}"
     path.write_bytes(text if recipients is None else encrypt(text, recipients))

@@ -22,7 +22,7 @@ LAYERS = tuple(
         "conflicts exporting history importing legacy synchronizing",
         "guest taking folding assembling scanning bulk",
         (
-            "trust successions "
+            "trust successions media "
             "drift sending_files filing seal touches walking reconciling planner plan_links plan_merges plan_parents "
             "deciding ancestry reviving combining unlogged plan merging merging_rows merging_registers apply claims "
             "parking removing recording entitlement checkpoints numbering alike resolving portable restoring digests "

@@ -106,7 +106,7 @@ def test_a_bundle_of_some_models_needs_what_is_before_it(tmp_path):
 def test_a_request_for_everything_since(lost, tmp_path):
     request = everything_since("office", using="hq")
     assert request.missing == everything_since(ident(), using="hq").missing
-    (report,) = answer(write_request(request, tmp_path / "request"), tmp_path)
+    (report,) = answer(write_request(request, tmp_path / "request.json"), tmp_path)
     assert (report.from_seq, report.to_seq) == (1, 4)
     with pytest.raises(RequestError, match="no bundle and no node"):
         everything_since("nobody", using="hq")
@@ -121,7 +121,7 @@ def test_only_the_one_who_is_asked_answers(lost, tmp_path):
 
 
 def test_a_request_that_knows_another_past_shows_that_this_one_was_restored(lost, tmp_path):
-    path = write_request(everything_since("office", using="hq"), tmp_path / "r")
+    path = write_request(everything_since("office", using="hq"), tmp_path / "r.json")
     data = orjson.loads(path.read_bytes())
     data["missing"][0]["date"] = "2020-01-01T00:00:00.000000Z"
     path.write_bytes(orjson.dumps(data))

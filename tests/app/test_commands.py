@@ -88,7 +88,7 @@ def test_export_as_json(folder):
     report = exported()
     assert set(report) == {
         "bundle", "file", "node", "destination", "from_seq", "to_seq", "records", "objects", "bytes", "sha256",
-        "moved", "files", "file_bytes", "missing_files", "new_id",
+        "moved", "files", "file_bytes", "missing_files", "new_id", "medium",
     }  # fmt: skip
     assert report["bundle"] == verify(report["file"]).header.bundle
     assert (report["records"], report["from_seq"], report["to_seq"]) == (1, 0, 1)

@@ -16,6 +16,7 @@ from changelog_format import verify
 from synchro import export_bundle, reset_synchro
 from synchro.errors import ExportError
 from synchro.models import Bundle, ChangeLog, Destination, Node
+from synchro.splitting import export_parts
 from tests.app.deploy import assert_same, carry, lines, queries, records, rolled_back, take, write
 from tests.project.plain.models import Color
 from tests.project.shop.models import Car, City, Club, Country, Note, Parcel, Person, Place, Profile, Tag
@@ -209,6 +210,37 @@ def test_l2_a_folder_that_is_not_there_is_named(tmp_path):
     with pytest.raises(ExportError, match=r"no/such/file\.zst could not be written: No such file or directory"):
         export_bundle(tmp_path / "no" / "such" / "file.zst")
     assert position() == 0
+
+
+@pytest.mark.parametrize("name", ["stick", "stick/", "a.b/", "no/such/stick"])
+def test_a_folder_that_is_gone_does_not_become_a_file(tmp_path, name):
+    Tag.objects.create(name="a")
+    with pytest.raises(ExportError, match=rf"{name} is no folder that is there") as refused:
+        export_bundle(f"{tmp_path}/{name}")
+    assert "Is the medium in its place?" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []
+    assert position() == 0
+
+
+def test_a_medium_that_is_not_mounted_is_not_taken_for_the_folder_below_it(tmp_path):
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    is_mount = Path.is_mount
+    Tag.objects.create(name="a")
+    with mock.patch.object(Path, "is_mount", lambda self: self == stick or is_mount(self)):
+        assert export_bundle(stick).medium == str(stick)
+        Tag.objects.create(name="b")
+        assert export_bundle(stick).medium == str(stick)
+    written, before = sorted(stick.iterdir()), position()
+    Tag.objects.create(name="c")
+    with pytest.raises(ExportError, match=f"{stick} is not mounted"):
+        export_bundle(stick)
+    with pytest.raises(ExportError, match=f"{stick} is not mounted"):
+        list(export_parts(stick, max_size=10_000))
+    assert (sorted(stick.iterdir()), position()) == (written, before)
+    export_bundle(stick / "meant.jsonl.zst")
+    Tag.objects.create(name="d")
+    assert export_bundle(stick) is not None
 
 
 def test_l2_an_existing_file_is_replaced_whole_or_kept(tmp_path):

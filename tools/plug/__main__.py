@@ -255,8 +255,9 @@ class Experiment:
         time.sleep(self.rng.uniform(0, self.typical["export"]))
         shutil.rmtree(medium, ignore_errors=True)
         status = self.sea.wait()
-        # Where the folder was gone before the export had begun, its name is that of a file.
-        medium.unlink() if medium.is_file() else shutil.rmtree(medium, ignore_errors=True)
+        if medium.is_file():
+            raise WrongError("an export to a medium that was pulled out made a file of its name")
+        shutil.rmtree(medium, ignore_errors=True)
         if status not in (0, 1):
             raise WrongError(f"an export to a medium that was pulled out ended with {status}: {self.sea.said()}")
         if status and self.sea.answer("positions").get("gone", 0) != before:
