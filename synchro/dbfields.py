@@ -29,8 +29,13 @@ class ExactCharField(_CharField):
             return f"varbinary({4 * (self.max_length or 255)})"
         return super().db_type(connection) or ""
 
-    def from_db_value(self, value: Any, *_args: Any) -> Any:
-        return value.decode() if isinstance(value, (bytes, bytearray)) else value
+    def get_db_converters(self, connection: BaseDatabaseWrapper) -> list[Any]:
+        """Only where the driver gives bytes: a function for each value would be a tenth of reading the log."""
+        return [_decoded] if connection.vendor == "mysql" else []
+
+
+def _decoded(value: Any, *_args: Any) -> Any:
+    return value.decode() if isinstance(value, (bytes, bytearray)) else value
 
 
 class UncheckedJSONField(models.JSONField):

@@ -109,16 +109,28 @@ class _CompositeRows(QuerySet[M]):
         return found
 
 
-def among(rows: QuerySet[Any, Any], field: AnyField, wanted: Collection[int] | Collection[str]) -> list[Any]:
-    """Those of *rows*, a ``values_list()`` without conditions, in which *field* of their table is one of *wanted*.
+def any_of(wanted: Collection[int] | Collection[str], using: str) -> tuple[str, list[Any]]:
+    """What stands behind a column that is one of *wanted*, which are not none; with its parameters.
 
-    A third of the time of ``filter(…__in=…)``, which looks at each value several times; and one statement for any
-    number of them, where SQLite's driver would keep each length as another one, with megabytes of memory.
+    One statement for any number of them: SQLite's driver would keep that of each length, with megabytes of memory.
+    """
+    connection = connections[using]
+    if connection.vendor == "postgresql":
+        return "= ANY(%s)", [list(wanted)]
+    if connection.vendor == "sqlite" and connection.features.supports_json_field:
+        return "IN (SELECT value FROM json_each(%s))", [orjson.dumps(list(wanted)).decode()]
+    return f"IN ({', '.join(['%s'] * len(wanted))})", list(wanted)
+
+
+def among(rows: QuerySet[Any, Any], field: AnyField, wanted: Collection[int] | Collection[str]) -> list[Any]:
+    """Those of *rows*, a ``values_list()`` with plain conditions, in which *field* of their table is one of *wanted*.
+
+    A third of the time of ``filter(…__in=…)``, which looks at each value several times.
     """
     query, using = rows.query, rows.db
     if not wanted:
         return []
-    if query.where or query.is_sliced or query.group_by is not None or query.order_by:
+    if (query.where and query.where.connector != "AND") or query.is_sliced or query.group_by is not None:
         raise ValueError("conditions cannot be added to these rows")
     connection = connections[using]
     query = query.clone()
@@ -126,15 +138,10 @@ def among(rows: QuerySet[Any, Any], field: AnyField, wanted: Collection[int] | C
     compiler = query.get_compiler(using)
     sql, parameters = compiler.as_sql()
     column = f"{connection.ops.quote_name(query.get_initial_alias())}.{quoted(field, using)}"
-    listed: Sequence[Any]
-    if connection.vendor == "postgresql":
-        condition, listed = "= ANY(%s)", [list(wanted)]
-    elif connection.vendor == "sqlite" and connection.features.supports_json_field:
-        condition, listed = "IN (SELECT value FROM json_each(%s))", [orjson.dumps(list(wanted)).decode()]
-    else:
-        condition, listed = f"IN ({', '.join(['%s'] * len(wanted))})", list(wanted)
+    condition, listed = any_of(wanted, using)
+    word = "AND" if query.where else "WHERE"
     with connection.cursor() as cursor:
-        cursor.execute(f"{sql} WHERE {column} {condition}", (*parameters, *listed))
+        cursor.execute(f"{sql} {word} {column} {condition}", (*parameters, *listed))
         found: list[Any] = cursor.fetchall()
     converters = compiler.get_converters([expression for expression, *_ in compiler.select])
     return list(compiler.apply_converters(found, converters)) if converters else found
@@ -162,6 +169,30 @@ def update_many(
     sql = f"UPDATE {quote(model._meta.db_table)} SET {assignments} WHERE {condition}"  # noqa: S608  quoted names only
     with unchecked(fields, using):
         _run(sql, [*fields, *keys], rows, using)
+
+
+def update_numbers(
+    model: ModelClass, fields: Sequence[AnyField], rows: Sequence[Sequence[int | None]], using: str
+) -> None:
+    """Set *fields*, which are numbers, true or false, of the rows whose primary key comes last in each of *rows*.
+
+    On PostgreSQL in one statement, which takes the program a tenth of the time of one a row.
+    """
+    connection = connections[using]
+    if connection.vendor != "postgresql" or not rows:
+        update_many(model, fields, [model._meta.pk], rows, using)
+        return
+    quote = connection.ops.quote_name
+    columns_ = [quoted(field, using) for field in (*fields, model._meta.pk)]
+    kinds = ["boolean[]" if isinstance(field, models.BooleanField) else "bigint[]" for field in fields] + ["bigint[]"]
+    lists = ", ".join(f"%s::{kind}" for kind in kinds)
+    assignments = ", ".join(f"{name} = new.{name}" for name in columns_[:-1])
+    sql = (
+        f"UPDATE {quote(model._meta.db_table)} old SET {assignments} "  # noqa: S608  quoted names only
+        f"FROM unnest({lists}) AS new ({', '.join(columns_)}) WHERE old.{columns_[-1]} = new.{columns_[-1]}"
+    )
+    with connection.cursor() as cursor:
+        cursor.execute(sql, [list(values) for values in zip(*rows, strict=True)])
 
 
 @contextmanager

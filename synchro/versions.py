@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 from django.db.models import QuerySet
 
@@ -51,8 +51,9 @@ def find(keys: Iterable[Key], using: str) -> dict[Key, Current]:
             objects[key.root].append(key.pk_text)
     found: dict[Key, Current] = {}
     for root, texts in objects.items():
+        rows = Version.objects.using(using).filter(root=root, link="").order_by().values_list(*_READ)
         for part in serialize.chunks(texts):
-            found.update(_read(Version.objects.using(using).filter(root=root, pk_text__in=part, link="")))
+            found.update(_current(row) for row in tables.among(rows, _KEYS[1], part))
     for root, of_root in links.items():
         for part in serialize.chunks(list(of_root)):
             rows = Version.objects.using(using).filter(root=root, pk_text__in=part)
@@ -67,10 +68,16 @@ def find(keys: Iterable[Key], using: str) -> dict[Key, Current]:
 _LOOKUPS = 20 * serialize.CHUNK
 
 
+_READ = ("root", "pk_text", "link", "date", "node__ident", "deleted", "change_id")
+
+
 def _read(rows: QuerySet[Version]) -> Iterator[tuple[Key, Current]]:
-    fields = rows.values_list("root", "pk_text", "link", "date", "node__ident", "deleted", "change_id")
-    for root, pk_text, link, date, node, deleted, change_id in fields.iterator(chunk_size=serialize.CHUNK):
-        yield Key(root, pk_text, link), Current(Stamp(date, node), deleted, change_id)
+    return map(_current, rows.values_list(*_READ).iterator(chunk_size=serialize.CHUNK))
+
+
+def _current(row: Sequence[Any]) -> tuple[Key, Current]:
+    root, pk_text, link, date, node, deleted, change_id = row
+    return Key(root, pk_text, link), Current(Stamp(date, node), deleted, change_id)
 
 
 def find_pending(keys: Iterable[Key], own_ident: str, using: str) -> dict[Key, Current]:
@@ -113,7 +120,7 @@ def forget(root: str, pk_texts: Iterable[str], using: str) -> None:
 def unlogged(root: str, pk_texts: Iterable[str], using: str) -> set[str]:
     """Those of *pk_texts* of which no change was ever logged."""
     wanted = set(pk_texts)
+    rows = Version.objects.using(using).filter(root=root, link="").order_by().values_list("pk_text")
     for part in serialize.chunks(sorted(wanted)):
-        rows = Version.objects.using(using).filter(root=root, link="", pk_text__in=part)
-        wanted.difference_update(rows.values_list("pk_text", flat=True))
+        wanted.difference_update(text for (text,) in tables.among(rows, _KEYS[1], part))
     return wanted
