@@ -6,6 +6,7 @@ from typing import Any
 
 from django.apps import AppConfig, apps
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.text import get_text_list
 from django.utils.translation import gettext_lazy as _
 
 NEEDED = ("django.contrib.contenttypes", "dbsettings")
@@ -22,8 +23,11 @@ class SynchroConfig(AppConfig):
         """As Django's; says which app is missing before a model of it does, in many words."""
         missing = [name for name in NEEDED if not apps.is_installed(name)]
         if missing:
-            names = " and ".join(map(repr, missing))
-            raise ImproperlyConfigured(f"synchro needs {names} in INSTALLED_APPS; in which order does not matter.")
+            from synchro.conf import early_gettext
+
+            apps_ = get_text_list(list(map(repr, missing)), early_gettext("and"))
+            text = early_gettext("synchro needs %(apps)s in INSTALLED_APPS; in which order does not matter.")
+            raise ImproperlyConfigured(text % {"apps": apps_})
         super().import_models()
 
     def ready(self) -> None:

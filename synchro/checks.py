@@ -160,15 +160,20 @@ def _settings_messages() -> Iterator[CheckMessage]:
 def _redacted() -> Iterator[CheckMessage]:
     for label in redacting.unknown_models():
         yield Warning(
-            f"SYNCHRO_REDACT names {label!r}, which is no installed model (write 'app_label.model').",
-            hint="Only records of it that are passed on are concerned.",
+            _("%(name)s names %(label)r, which is no installed model (write 'app_label.model').")
+            % {"name": "SYNCHRO_REDACT", "label": label},
+            hint=_("Only records of it that are passed on are concerned."),
             id="synchro.W034",
         )
     for label in redacting.computed_keys():
         yield Warning(
-            f"The natural key of {label} is what its own methods make of it, and SYNCHRO_REDACT withholds fields of "
-            "it or of what it points to.",
-            hint="Be sure that natural_key() uses none of these fields: keys travel.",
+            _(
+                "The natural key of %(label)s is what its own methods make of it, and SYNCHRO_REDACT withholds fields "
+                "of "
+                "it or of what it points to."
+            )
+            % {"label": label},
+            hint=_("Be sure that natural_key() uses none of these fields: keys travel."),
             id="synchro.W035",
         )
 

@@ -349,16 +349,17 @@ def redactions() -> Mapping[str, Mapping[str, Mapping[str, Any]]]:
     That is ``WITHHELD``, a value, a callable, or the dotted path of one.
     """
     value = _setting("SYNCHRO_REDACT", None) or {}
-    problem = "write {destination: {'app_label.model': {field: WITHHELD}}}"
+    example = {"write": "{destination: {'app_label.model': {field: WITHHELD}}}"}
     if not isinstance(value, Mapping) or not all(isinstance(name, str) and name for name in value):
-        raise ImproperlyConfigured(f"SYNCHRO_REDACT is {value!r}: {problem}.")
+        raise ImproperlyConfigured(_("SYNCHRO_REDACT is %(value)r: write %(write)s.") % {"value": value, **example})
     found: dict[str, Mapping[str, Mapping[str, Any]]] = {}
     for destination, models_ in value.items():
         if not isinstance(models_, Mapping) or not all(
             isinstance(label, str) and isinstance(fields, Mapping) and all(isinstance(name, str) for name in fields)
             for label, fields in models_.items()
         ):
-            raise ImproperlyConfigured(f"SYNCHRO_REDACT has {models_!r} for {destination!r}: {problem}.")
+            text = _("SYNCHRO_REDACT has %(value)r for %(destination)r: write %(write)s.")
+            raise ImproperlyConfigured(text % {"value": models_, "destination": destination, **example})
         found[destination] = {label.lower(): dict(fields) for label, fields in models_.items() if fields}
     return found
 

@@ -17,11 +17,11 @@ from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ValidationError
 from django.db import models
 from django.utils.module_loading import import_string
-from django.utils.translation import gettext as _
 
 from changelog_format import Change, ObjectRecord, decode_value, encode_value
 from synchro import conf, naturalkeys, registry, upcasting, values
 from synchro.conf import EVERYBODY, WITHHELD
+from synchro.conf import early_gettext as _
 from synchro.errors import ExportError
 
 Rules: TypeAlias = Mapping[str, Mapping[str, Any]]
@@ -29,7 +29,6 @@ Rules: TypeAlias = Mapping[str, Mapping[str, Any]]
 Record = TypeVar("Record", bound=Change | ObjectRecord)
 
 _DOTTED = re.compile(r"[A-Za-z_]\w*(?:\.[A-Za-z_]\w*)+\Z")
-_UNIQUE = "is unique, and all objects would have the same value: replace it by a callable"
 _FAILURES = (ValueError, TypeError, AttributeError, ArithmeticError, LookupError, ValidationError)
 
 
@@ -70,15 +69,22 @@ def _field(model: registry.ModelClass, name: str) -> registry.AnyField:
     except FieldDoesNotExist:
         names = [each.name for each in model._meta.get_fields()]
         near = difflib.get_close_matches(name, names, n=1)
-        meant = f" Did you mean {near[0]!r}?" if near else ""
-        raise ImproperlyConfigured(f"SYNCHRO_REDACT: {model._meta.label} has no field {name!r}.{meant}") from None
+        text = _("SYNCHRO_REDACT: %(model)s has no field %(field)r.") % {"model": model._meta.label, "field": name}
+        if near:
+            text = f"{text} {_('Did you mean %(name)r?') % {'name': near[0]}}"
+        raise ImproperlyConfigured(text) from None
     if registry.is_link_field(found):
         raise ImproperlyConfigured(
-            f"SYNCHRO_REDACT: {model._meta.label}.{name} is a many-to-many field. Each of its links is a change with a "
-            "position of its own, and a history has all positions."
+            _(
+                "SYNCHRO_REDACT: %(field)s is a many-to-many field. Each of its links is a change with a position of "
+                "its "
+                "own, and a history has all positions."
+            )
+            % {"field": f"{model._meta.label}.{name}"}
         )
     if not isinstance(found, models.Field) or not found.concrete or found.name != name:
-        raise ImproperlyConfigured(f"SYNCHRO_REDACT: {model._meta.label}.{name} is no field with a value.")
+        text = _("SYNCHRO_REDACT: %(field)s is no field with a value.")
+        raise ImproperlyConfigured(text % {"field": f"{model._meta.label}.{name}"})
     return found
 
 
@@ -90,11 +96,15 @@ def _resolved(value: Any) -> Any:
         found = import_string(value)
     except ImportError as error:
         raise ImproperlyConfigured(
-            f"SYNCHRO_REDACT has {value!r}, which looks like the path of a callable and is none ({error}). "
-            "Where this text itself is meant, name a callable that returns it."
+            _(
+                "SYNCHRO_REDACT has %(value)r, which looks like the path of a callable and is none (%(error)s). Where "
+                "this "
+                "text itself is meant, name a callable that returns it."
+            )
+            % {"value": value, "error": error}
         ) from error
     if not callable(found):
-        raise ImproperlyConfigured(f"SYNCHRO_REDACT has {value!r}, which cannot be called.")
+        raise ImproperlyConfigured(_("SYNCHRO_REDACT has %(value)r, which cannot be called.") % {"value": value})
     return found
 
 
@@ -104,8 +114,8 @@ def check_setting() -> None:
         for label, fields in rules_for(destination).items():
             model = registry.by_label(label)
             for name, value in () if model is None else fields.items():
-                if model is not None and (problem := _problem(model, name, value)) is not None:
-                    raise ImproperlyConfigured(f"SYNCHRO_REDACT: {label}.{name} {problem}.")
+                if model is not None and (problem := _problem(model, label, name, value)) is not None:
+                    raise ImproperlyConfigured(problem)
 
 
 def unknown_models() -> list[str]:
@@ -126,36 +136,49 @@ def computed_keys() -> list[str]:
     return sorted(found)
 
 
-def _problem(model: registry.ModelClass, name: str, value: Any) -> str | None:
+def _problem(model: registry.ModelClass, label: str, name: str, value: Any) -> str | None:
     """Why the field cannot be redacted so; None where it can."""
     column, spec = _field(model, name), registry.spec(model)
+    field = {"field": f"{label}.{name}"}
     if column.primary_key or column not in spec.fields:
-        return "tells objects apart or does not travel, so it cannot be redacted"
+        text = _("SYNCHRO_REDACT: %(field)s tells objects apart or does not travel, so it cannot be redacted.")
+        return text % field
     if (keyed := _in_natural_keys(column)) is not None:
-        return f"is part of the natural key of {keyed}, by which others know its objects"
+        text = _("SYNCHRO_REDACT: %(field)s is part of the natural key of %(model)s, by which others know its objects.")
+        return text % {**field, "model": keyed}
+    shared = (
+        _("SYNCHRO_REDACT: %(field)s is unique, and all objects would have the same value: replace it by a callable.")
+        % field
+    )
     if value is WITHHELD:
         lone = not column.null or column.has_default()
-        return _needed(column) or (_UNIQUE if column.unique and lone else None)
+        return _needed(column, field) or (shared if column.unique and lone else None)
     if column.remote_field is not None or name in {*spec.generics, *spec.generics.values()}:
-        return "points to an object, so it can only be WITHHELD"
-    return (
-        None if callable(value) else _unfit(column, value) or (_UNIQUE if column.unique and value is not None else None)
-    )
+        return _("SYNCHRO_REDACT: %(field)s points to an object, so it can only be WITHHELD.") % field
+    if callable(value):
+        return None
+    return _unfit(column, field, value) or (shared if column.unique and value is not None else None)
 
 
-def _needed(column: registry.AnyField) -> str | None:
+def _needed(column: registry.AnyField, field: Mapping[str, str]) -> str | None:
     empty = column.remote_field is None and column.empty_strings_allowed
     if column.null or column.has_default() or empty:
         return None
-    return "is needed by each object and has no default, so that objects could not be created without it"
+    text = _(
+        "SYNCHRO_REDACT: %(field)s is needed by each object and has no default, so that objects could not be created "
+        "without it."
+    )
+    return text % field
 
 
-def _unfit(column: registry.AnyField, value: Any) -> str | None:
+def _unfit(column: registry.AnyField, field: Mapping[str, str], value: Any) -> str | None:
     try:
         values.encode(column, column.to_python(value))
     except _FAILURES:
-        return f"cannot hold {value!r}"
-    return "cannot be NULL" if value is None and not column.null else None
+        return _("SYNCHRO_REDACT: %(field)s cannot hold %(value)r.") % {**field, "value": value}
+    if value is None and not column.null:
+        return _("SYNCHRO_REDACT: %(field)s cannot be NULL.") % field
+    return None
 
 
 def _in_natural_keys(column: registry.AnyField) -> str | None:

@@ -143,7 +143,10 @@ def write_request(request: Request, target: str | Path | None = None, *, encrypt
     data = trust.signed_request(request.as_dict())
     text = orjson.dumps(data, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)
     if stored.parse(target) is not None:
-        raise RequestError(f"{target}: a request is written to a file.", hint="Name a file or a folder with -o.")
+        raise RequestError(
+            _("%(target)s: a request is written to a file.") % {"target": target},
+            hint=_("Name a file or a folder with -o."),
+        )
     path = media.named(target, RequestError)
     if path.is_dir():
         path /= f"{request.by}-asks-{request.of}{SUFFIX}{'' if recipients is None else ENCRYPTED}"

@@ -79,7 +79,7 @@ def _act(request: HttpRequest) -> None:
             reset_synchro()
             messages.success(request, _("Synchronization has been reset."))
     else:
-        raise BadRequest("Neither 'synchro' nor 'reset' was asked for.")
+        raise BadRequest(_("Neither 'synchro' nor 'reset' was asked for."))
 
 
 def _held(number: int) -> str:

@@ -185,7 +185,7 @@ def reported(using: str, *, interrupted: str) -> Iterator[None]:
             _("%(name)s is damaged or no bundle: %(error)s\nNothing was imported.") % {"name": name, "error": error}
         ) from error
     except OSError as error:
-        raise CommandError(f"{error.filename or 'The file'}: {error.strerror or error}") from error
+        raise CommandError(f"{error.filename or _('The file')}: {error.strerror or error}") from error
     # The driver's own errors too: Django does not translate what closing a cursor of a lost connection raises.
     except (DatabaseError, connections[using].Database.Error) as error:  # type: ignore[attr-defined]
         raise CommandError(

@@ -1,14 +1,19 @@
 """The texts in Polish, German, French and Spanish: all of them, as they are compiled, where they are shown."""
 
+import ast
 import gettext
 import importlib.util
 import io
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from django.core.management import call_command
 from django.utils import translation
 
+from synchro import errors
 from synchro.core import call_synchronize
 from synchro.models import ChangeLog
 from synchro.options import SynchroSettings
@@ -69,6 +74,127 @@ def test_faults_are_found(tool, monkeypatch, tmp_path):
     assert tool.faults("de")[-1] == "de: django.mo is not that of django.po"
 
 
+# --- what has to be translatable --------------------------------------------------------------------------------------
+#
+# Everything that somebody reads who runs, looks after or uses a deployment. In English stay what only programmers meet,
+# log messages, and what is stored, compared or printed as JSON: for the reasons among these see synchro.reasons.
+
+TRANSLATING = {
+    "_", "gettext", "gettext_lazy", "gettext_noop", "ngettext", "ngettext_lazy", "pgettext", "pgettext_lazy",
+    "npgettext", "early_gettext", "Reason",
+}  # fmt: skip
+SPOKEN = {
+    *(name for name in vars(errors) if name.endswith("Error")),
+    *("HoldError", "DeadTargetError", "UndecodableValueError", "UpcastError", "_UnusableError", "_WrongValueError"),
+    *("CommandError", "ArgumentTypeError", "ImproperlyConfigured", "BadRequest"),
+    *("CheckMessage", "Error", "Warning", "Info"),
+    *("write", "say", "_say", "_warn"),
+    *("success", "info", "warning", "error"),
+}
+"""Calls whose arguments somebody reads."""
+OPTIONS = {"help", "hint", "verbose_name", "verbose_name_plural", "description", "label", "help_text"}
+LOGGERS = {"logger", "logging"}
+PROGRAMMERS = {
+    "TypeError", "ValueError", "RuntimeError", "AttributeError", "KeyError", "ObjectDoesNotExist", "DoesNotExist",
+}  # fmt: skip
+"""What is raised where code calls us wrongly, or as Django and Python say it."""
+WORDS = re.compile(r"[a-z]{2,}[,.:;]? [a-z]{2,}")
+MACHINES = re.compile(r"(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|/\*|<)")
+ENGLISH = {
+    "models.py": {"synchronize", "bundles", "conflicts", "synchronization"},  # Django stores names of permissions
+    "legacy.py": {"synchro:", "took over", "left"},  # said by migrate, which runs with translations switched off
+    "pruning.py": {"destination", "node"},  # printed as JSON; the command has a sentence for each
+    "trust.py": {"request of"},  # inserted into a sentence of changelog_format, which stays English
+    "managers.py": {"needs the fields", "must be a subclass", "the natural key"},  # for whoever writes a model
+}
+"""Module → words in those of its texts that stay as they are."""
+
+
+def called(node):
+    return node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+
+
+def parts(node):
+    """The children of *node*, without docstrings and without what only names something: keys, indices, comparisons."""
+    if isinstance(node, ast.Dict):
+        return node.values
+    if isinstance(node, ast.Subscript):
+        return [node.value]
+    if isinstance(node, ast.Compare) or (isinstance(node, ast.Call) and called(node) in TRANSLATING):
+        return []
+    return [
+        child
+        for child in ast.iter_child_nodes(node)
+        if not (isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant))
+    ]
+
+
+def literals(node, within=()):
+    """`(text, line, calls and assignments that it is in)` of each literal that is not translated."""
+    match node:
+        case ast.Call(func=func):
+            owner = getattr(getattr(func, "value", None), "id", "")
+            within = (*within, "logger" if owner in LOGGERS else called(node))
+        case ast.keyword(arg=name) | ast.Assign(targets=[ast.Name(id=name)]):
+            within = (*within, f"{name}=")
+        case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef():
+            within = ()
+        case ast.Constant(value=str() as value):
+            yield value, node.lineno, within
+        case ast.JoinedStr(values=values):
+            text = "".join(part.value if isinstance(part, ast.Constant) else "…" for part in values)
+            yield text, node.lineno, within
+            for part in values:
+                yield from literals(part, within) if not isinstance(part, ast.Constant) else ()
+            return
+    for child in parts(node):
+        yield from literals(child, within)
+
+
+def untranslated(source, allowed=frozenset()):
+    """`(line, text)` of what should be translatable in *source*."""
+    for text, line, within in literals(ast.parse(source)):
+        innermost = within[-1] if within else ""
+        if "logger" in within or PROGRAMMERS & set(within) or any(words in text for words in allowed):
+            continue
+        if MACHINES.match(text):
+            continue
+        spoken = innermost in SPOKEN or innermost in {f"{name}=" for name in OPTIONS}
+        if WORDS.search(text) or (spoken and re.search(r"[a-z]{2}", re.sub(r"…|\{[^}]*\}", "", text))):
+            yield line, text
+
+
+@pytest.mark.parametrize("path", sorted((TOOL.parent.parent / "synchro").rglob("*.py")), ids=lambda path: path.name)
+def test_every_text_can_be_translated(path):
+    """If this fails: put the text into gettext(), or what is stored or compared into synchro/reasons.py."""
+    if "migrations" not in path.parts:
+        assert list(untranslated(path.read_text(), ENGLISH.get(path.name, frozenset()))) == []
+
+
+def test_untranslated_texts_are_found():
+    def found(source):
+        return [text for _line, text in untranslated(source)]
+
+    assert found('"""A docstring of some words."""\nx = "app_label"; y = f"{a}__in"; z = "SELECT seq FROM x"') == []
+    assert found('self.stdout.write("done")') == ["done"]
+    assert found('self.stdout.write(_("done") + f": {x}")') == []
+    assert found('raise ExportError(f"no {x}", hint="run it")') == ["no …", "run it"]
+    assert found('parser.add_argument("--x", help="some")') == ["some"]
+    assert found('message = "it is here"\nraise ExportError(message)') == ["it is here"]
+    assert found('raise ExportError(_("it is") % {"x": "at all times"})') == ["at all times"]
+    assert found('logger.warning("it is here")\nraise TypeError(f"it is {x}")') == []
+    assert found('class A:\n    help = "some"') == ["some"]
+
+
+@pytest.mark.parametrize("path", sorted((TOOL.parent.parent / "synchro").rglob("*.py")), ids=lambda path: path.name)
+def test_messages_are_whole_literals(path):
+    """A message that is put together before it is looked up is found in no catalogue."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call) and called(node) in TRANSLATING - {"early_gettext"}:
+            for part in node.args[: 3 if called(node).startswith("np") else 2]:
+                assert not isinstance(part, (ast.JoinedStr, ast.BinOp)), f"{path.name}:{node.lineno}"
+
+
 @pytest.mark.xfail(reason="new messages are being translated")
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_gettext_reads_what_was_compiled(tool, language):
@@ -104,3 +230,16 @@ def test_names():
     with translation.override("de"):
         assert str(ChangeLog._meta.verbose_name) == "Änderung"
         assert str(SynchroSettings.__dict__["last_check"].description) == "Letzte Synchronisierung"
+
+
+def test_a_wrong_setting_is_told_before_there_are_translations():
+    """Django refuses to translate until the apps are loaded; that must not hide what is wrong."""
+    code = (
+        "from django.conf import settings\n"
+        "settings.configure(SYNCHRO_NODE='?', LANGUAGE_CODE='de', DATABASES={'default': {}})\n"
+        "from synchro import conf\n"
+        "try:\n    conf.node_name()\n"
+        "except Exception as error:\n    print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=TOOL.parents[1])
+    assert done.stdout.startswith("ImproperlyConfigured SYNCHRO_NODE is '?': use 1 to 55 letters")
