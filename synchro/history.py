@@ -102,7 +102,8 @@ def names_of(rows: Sequence[ChangeLog], using: str = DEFAULT_DB_ALIAS) -> dict[i
         model = registry.by_label(row.model)
         if row.imported:
             record = orjson.loads(row.payload)
-            found[row.pk] = key_text(record["key"]) if record.get("key") else record["id"]
+            here = not row.pk_text.startswith("?")
+            found[row.pk] = key_text(record["key"]) if record.get("key") else row.pk_text if here else record["id"]
             continue
         found[row.pk] = row.pk_text
         if model is not None and naturalkeys.has_natural_key(model):

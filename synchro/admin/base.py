@@ -38,6 +38,8 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # likewise
     change_list_template = "synchro/admin/change_list.html"
     change_form_template = "synchro/admin/change_form.html"
     explanation: Any = ""
+    in_lines = False
+    """Whether what the cells of a row say is clear without the head, which a phone has no room for."""
     empty: Any = ""
 
     class Media:
@@ -79,6 +81,7 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # likewise
                 "title": capfirst(self.opts.verbose_name_plural),
                 "explanation": self.explanation,
                 "empty_text": self.empty,
+                "in_lines": self.in_lines,
                 **(extra_context or {}),
             },
         )

@@ -28,6 +28,7 @@ from synchro.models import Bundle
 OUT = "out"
 DOWNLOAD = "synchro_bundle_download"
 AGAIN = "synchro_bundle_again"
+_STREAMS = ("", "-")
 
 
 class BundleAdmin(ReadOnlyAdmin):
@@ -44,7 +45,7 @@ class BundleAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("file"))
     def name(self, bundle: Bundle) -> str:
         """Without its folder."""
-        return file_name(bundle.file)
+        return _("(no file)") if bundle.file in _STREAMS else file_name(bundle.file)
 
     @admin.display(description=gettext_lazy("positions"))
     def range(self, bundle: Bundle) -> str:
@@ -72,7 +73,7 @@ class BundleAdmin(ReadOnlyAdmin):
             if isinstance(obj.report.get(name), int) and obj.report[name]
         ]
         return [
-            (_("File"), file_name(obj.file)),
+            (_("File"), self.name(obj)),
             (_("Direction"), obj.get_direction_display()),
             (_("Written by"), obj.node.ident),
             (_("For"), obj.destination),
@@ -174,7 +175,7 @@ def _stream(bundle: Bundle) -> BinaryIO | None:
     Its path is what somebody once typed, and whatever lies there by now is not to be given away: it is the bundle if it
     lies in the private folder, or if its content has the digest that was noted.
     """
-    if bundle.file in ("", "-"):
+    if bundle.file in _STREAMS:
         return None
     try:
         fd = os.open(bundle.file, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0))

@@ -38,6 +38,7 @@ class ConflictAdmin(ReadOnlyAdmin):
     list_display = ("what", "of_model", "about", "state", "recorded")
     list_filter = (WaitingFilter, ModelFilter)
     search_fields = ("key", "object_id", "pk_text")
+    in_lines = True
     explanation = gettext_lazy(
         "Two places changed the same thing without knowing of each other. Where nobody has decided yet, what is here "
         "stays as it is until somebody does."

@@ -44,7 +44,12 @@ def value_text(label: str, name: str, value: Any) -> str:
     """*value* (as a bundle carries it) of a field, for people."""
     field = field_of(label, name)
     text = _relation(value) if field is None or field.is_relation else _plain(field, value)
-    return text if len(text) <= LONG else f"{text[:LONG]}…"
+    return cut(text, LONG)
+
+
+def cut(text: str, length: int = 100_000) -> str:
+    """The beginning of *text*."""
+    return text if len(text) <= length else f"{text[:length]}…"
 
 
 def moment(given: dt.datetime | str | int | None) -> dt.datetime | None:

@@ -39,7 +39,7 @@ class ModelFilter(admin.SimpleListFilter):
 class OriginFilter(admin.SimpleListFilter):
     """The node that made the change."""
 
-    title = gettext_lazy("where")
+    title = gettext_lazy("place")
     parameter_name = "node"
 
     def lookups(self, request: HttpRequest, model_admin: Any) -> list[tuple[str, str]]:
@@ -60,7 +60,7 @@ class OriginFilter(admin.SimpleListFilter):
 class WriterFilter(OriginFilter):
     """The node that wrote the bundle."""
 
-    title = gettext_lazy("written by")
+    title = gettext_lazy("writer")
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
         chosen = self.value()
@@ -124,7 +124,7 @@ class InputFilter(admin.SimpleListFilter):
 class ActorFilter(InputFilter):
     """Who did it, by the whole name."""
 
-    title = gettext_lazy("who")
+    title = gettext_lazy("person")
     parameter_name = "who"
     inputs = (("who", gettext_lazy("Name"), "text"),)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, cast
 
+import orjson
 from django.contrib import admin
 from django.contrib.admin.utils import quote, unquote
 from django.contrib.admin.views.main import ChangeList
@@ -68,6 +69,7 @@ class ChangeLogAdmin(ReadOnlyAdmin):
     list_display_links = (when,)
     list_filter = (ModelFilter, "action", OriginFilter, ActorFilter, DateFilter)
     list_select_related = ("origin",)
+    in_lines = True
     search_fields = ("pk_text",)
     search_help_text = gettext_lazy("A primary key, an object id (node/number), or the beginning of a natural key.")
     explanation = gettext_lazy("Every change of the tracked data, the newest first. Nothing can be edited here.")
@@ -95,21 +97,19 @@ class ChangeLogAdmin(ReadOnlyAdmin):
 
     def facts(self, obj: ChangeLog) -> list[tuple[str, Any]]:
         actor, context = history.said(obj)
-        reason = context.get(REASON)
         name = history.names_of([obj])[obj.pk]
+        url = f"{history_url(self.admin_site, obj.model, obj.pk_text)}#change-{obj.pk}"
         return [
             (_("When"), when(obj)),
             (_("What"), Action(obj.action).label),
             (_("Model"), of_model(obj)),
-            (
-                _("Object"),
-                format_html('<a href="{}">{}</a>', history_url(self.admin_site, obj.model, obj.pk_text), name),
-            ),
+            (_("Object"), format_html('<a href="{}">{}</a>', url, name)),
             (_("Who"), actor or display.NOTHING),
-            (_("Why"), reason or display.NOTHING),
+            (_("Why"), context.pop(REASON, None) or display.NOTHING),
+            *((each, value) for each, value in context.items()),
             (_("Where"), where(obj)),
             (_("Position"), display.NOTHING if obj.origin_seq is None else obj.origin_seq),
-            (_("Values"), format_html('<pre class="synchro-values">{}</pre>', obj.payload[:100_000])),
+            (_("Values"), format_html('<pre class="synchro-values">{}</pre>', _indented(obj.payload))),
         ]
 
     def history(self, request: HttpRequest, label: str, key: str) -> HttpResponse:
@@ -142,6 +142,11 @@ class ChangeLogAdmin(ReadOnlyAdmin):
 def history_url(site: admin.AdminSite, label: str, pk_text: str) -> str:
     """Where the history of an object is shown."""
     return address(site, HISTORY, label, quote(pk_text))
+
+
+def _indented(payload: str) -> str:
+    """What is in the log, as it is."""
+    return display.cut(orjson.dumps(orjson.loads(payload), option=orjson.OPT_INDENT_2).decode()) if payload else ""
 
 
 def _model(label: str) -> ModelClass:

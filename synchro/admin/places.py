@@ -110,6 +110,7 @@ class HeldAdmin(ReadOnlyAdmin):
 
     list_display = ("made", "action", "of_model", "object", "why", "since")
     list_select_related = ("change", "change__origin")
+    in_lines = True
     explanation = gettext_lazy(
         "These changes arrived, but could not be applied here yet. Nothing is lost: each is tried again with every "
         "import. If one stays here, its reason says what is in the way."

@@ -1,8 +1,11 @@
 """The admin in a real browser, Chromium, without scripts: the main ways, and that nothing is wider than the window.
 
+What is shown is hard: long words, long texts, texts that are written from right to left, HTML.
+
 `SYNCHRO_SCREENSHOTS` names a folder for pictures of every page.
 """
 
+import base64
 import os
 import shutil
 from pathlib import Path
@@ -12,9 +15,13 @@ from django.contrib import admin
 from django.contrib.auth.models import User
 from django.contrib.staticfiles.views import serve
 from django.urls import path, re_path, reverse
+from django.utils import timezone
 
-from synchro import acting
-from synchro.models import Bundle, Conflict
+from changelog_format import Signer
+from changelog_format.keys import public_text, secret_text
+from synchro import acting, conflicts, export_bundle
+from synchro.admin import register
+from synchro.models import Bundle, ChangeLog, Conflict, Destination, Held
 from tests.app.deploy import carry, take, write
 from tests.project.shop.models import City, Country, Note, Person, Tag
 
@@ -32,8 +39,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning"),
 ]
 
+SITE = admin.AdminSite()
+register(SITE)
+SITE.register(Person)
 urlpatterns = [
-    path("admin/", admin.site.urls),
+    path("admin/", SITE.urls),
     re_path(r"^styles/(?P<path>.*)$", serve, {"insecure": True}),
 ]
 
@@ -70,39 +80,81 @@ def folder(settings, tmp_path):
     settings.SYNCHRO_ADMIN_FOLDER = tmp_path / "private"
 
 
+HTML = "<b onclick=alert(1)>bold</b><script>document.title = 'hacked'</script>"
+ARABIC = "مستشفى الجزر الجنوبية، القسم الثالث"
+
+
 @pytest.fixture
-def filled():
-    """A log with long values, a conflict that waits, bundles both ways; the page of each kind."""
-    with acting("ann", reason="round on ward 3, told by telephone from the other side of the island"):
+def filled(tmp_path):
+    """A log with long values, a conflict that waits, one that does not, bundles both ways; the page of each kind."""
+    with acting("ann", reason="round on ward 3, told by telephone from the other side of the island", html=HTML):
         poland = Country.objects.create(code="PL", name="Poland")
         City.objects.create(name="Wrocław", country=poland, population=5, extra={"long": ["value"] * 30})
+        City.objects.create(name="W" * 100, country=poland, extra={"html": HTML})
+        City.objects.create(name=ARABIC, country=poland)
         note = Note.objects.create(char="x" * 200, text="A long text. " * 60, done=False)
         note.text, note.done, note.integer = "Another long text. " * 60, True, 7
         note.save()
-        Person.objects.create(name="Ola").tags.add(Tag.objects.create(name="blue"))
+        ola = Person.objects.create(name=HTML)
+        ola.tags.add(Tag.objects.create(name=HTML[:50]), Tag.objects.create(name=ARABIC))
+    with acting(ARABIC, reason=ARABIC):
+        ola.name = ARABIC * 2
+        ola.save()
+        ola.tags.clear()
     carry("default", "hq")
     theirs = Note.objects.using("hq").get()
     theirs.text, theirs.char, theirs.email = "What they wrote. " * 40, "y" * 150, "b@example.org"
     with acting("ben", reason="spelling"):
         theirs.save()
+        City.objects.using("hq").get(name="Wrocław").delete()
+        Country.objects.using("hq").create(code="DE", name=HTML)
+        Person.objects.using("hq").update(name=HTML)
+        Person.objects.using("hq").get().save()
+        Person.objects.using("hq").create(name=ARABIC)
     note.text, note.integer = "What we wrote. " * 40, 8
     with acting("ann"):
         note.save()
-    take(write("hq")[0], "default", on_conflict="hold")
-    conflict = Conflict.objects.get()
+        City.objects.filter(name="Wrocław").update(population=6)
+        City.objects.get(name="Wrocław").save()
+        ola.name = "Ola"
+        ola.save()
+    take(write("hq", to="office-of-the-southern-islands")[0], "default", on_conflict="hold")
+    arrived = ChangeLog.objects.filter(imported=True).last()
+    Held.objects.create(change=arrived, reason=f"{'long' * 40}: {HTML}", since=timezone.now())
+    with acting("boss"):
+        conflicts.keep(Conflict.objects.get(model="shop.person").pk, by="boss")
+    export_bundle(tmp_path / f"{'long-name-' * 10}.jsonl.zst", to="hq")
+    export_bundle(tmp_path / "again.jsonl.zst", to="hq", since=0)
+    sent = Bundle.objects.get(file=str(tmp_path / "again.jsonl.zst"))
+    gone, received = Bundle.objects.filter(destination="hq").first(), Bundle.objects.get(direction="received")
+    waiting = {each.model: each.pk for each in Conflict.objects.filter(held=True)}
     return {
         "index": "/admin/",
+        "app": "/admin/synchro/",
         "synchronization": "/admin/synchro/destination/synchronization/",
         "log": "/admin/synchro/changelog/",
-        "change": f"/admin/synchro/changelog/{note.pk}/change/",
+        "log-filtered": "/admin/synchro/changelog/?who=ann&q=PL&from=2000-01-01&to=2099-12-31",
+        "log-none": "/admin/synchro/changelog/?who=nobody",
+        "change": f"/admin/synchro/changelog/{ChangeLog.objects.filter(model='shop.note').first().pk}/change/",
+        "object": f"/admin/shop/person/{ola.pk}/change/",
         "history": reverse("admin:synchro_history", args=("shop.note", note.pk)),
+        "history-person": reverse("admin:synchro_history", args=("shop.person", ola.pk)),
+        "history-none": reverse("admin:synchro_history", args=("shop.person", 987)),
         "bundles": "/admin/synchro/bundle/",
-        "bundle": f"/admin/synchro/bundle/{Bundle.objects.first().pk}/change/",
+        "bundle": f"/admin/synchro/bundle/{sent.pk}/change/",
+        "bundle-gone": f"/admin/synchro/bundle/{gone.pk}/change/",
+        "bundle-received": f"/admin/synchro/bundle/{received.pk}/change/",
         "conflicts": "/admin/synchro/conflict/",
-        "conflict": f"/admin/synchro/conflict/{conflict.pk}/change/",
+        "conflicts-all": "/admin/synchro/conflict/?state=all",
+        "conflict": f"/admin/synchro/conflict/{waiting['shop.note']}/change/",
+        "conflict-deleted": f"/admin/synchro/conflict/{waiting['shop.city']}/change/",
+        "conflict-decided": f"/admin/synchro/conflict/{Conflict.objects.get(model='shop.person').pk}/change/",
         "nodes": "/admin/synchro/node/",
+        "node": f"/admin/synchro/node/{sent.node_id}/change/",
         "destinations": "/admin/synchro/destination/",
+        "destination": f"/admin/synchro/destination/{Destination.objects.get(name='hq').pk}/change/",
         "held": "/admin/synchro/held/",
+        "held-one": f"/admin/synchro/held/{Held.objects.get().pk}/change/",
         "export": "/admin/synchro/destination/export/",
         "import": "/admin/synchro/destination/import/",
     }
@@ -125,7 +177,8 @@ def look(browser, name):
     if "SYNCHRO_SCREENSHOTS" in os.environ:
         target = Path(os.environ["SYNCHRO_SCREENSHOTS"])
         target.mkdir(parents=True, exist_ok=True)
-        browser.save_screenshot(str(target / f"{name}.png"))
+        picture = browser.execute_cdp_cmd("Page.captureScreenshot", {"captureBeyondViewport": True})
+        (target / f"{name}.png").write_bytes(base64.b64decode(picture["data"]))
     return wide <= window + 1
 
 
@@ -147,6 +200,7 @@ def test_every_page_fits_its_window(browser, live_server, filled, settings, scre
     for name, address in filled.items():
         browser.get(live_server.url + address)
         assert "Error" not in browser.title, browser.page_source[:2000]
+        assert "<b onclick" not in browser.page_source
         if not look(browser, f"{screen}-{scheme}-{language}-{name}"):
             too_wide.append(name)
     assert too_wide == []
@@ -172,6 +226,47 @@ def test_a_bundle_goes_out_and_comes_in(browser, live_server, tmp_path):
     browser.find_element(by.NAME, "confirm").click()
     seen(browser, "was imported")
     assert Tag.objects.filter(name="theirs").exists()
+
+
+def sent(browser, live_server, file, data):
+    by = webdriver.common.by.By
+    file.write_bytes(data)
+    browser.get(f"{live_server.url}/admin/synchro/destination/import/")
+    browser.find_element(by.NAME, "file").send_keys(str(file))
+    browser.find_element(by.CSS_SELECTOR, "input.default").click()
+
+
+def test_what_is_refused_says_why(browser, live_server, tmp_path, settings):
+    by = webdriver.common.by.By
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
+    )
+    file = tmp_path / f"{'stick-' * 20}.jsonl.zst"
+    Tag.objects.using("hq").create(name="lost")
+    lost = write("hq", to="office")[0]
+    Tag.objects.using("hq").create(name="theirs")
+    data = write("hq", to="office")[0]
+
+    def refused(name, data, sentence):
+        sent(browser, live_server, file, data)
+        seen(browser, sentence)
+        assert look(browser, f"refused-{name}")
+        assert not Tag.objects.exists()
+
+    refused("damaged", data[:-9], "The file was refused")
+    refused("text", b"This is a letter.", "The file was refused")
+    refused("gap", data, "missing")
+    refused("elsewhere", write("hq", to="ship", since=0)[0], "ship")
+    settings.SYNCHRO_TRUSTED_KEYS = {"hq": public_text(Signer.load(secret_text(b"k" * 32)).public)}
+    refused("unsigned", lost, "sign")
+    del settings.SYNCHRO_TRUSTED_KEYS
+    sent(browser, live_server, file, lost)
+    seen(browser, "complete and undamaged")
+    City.objects.create(name="meanwhile", country=Country.objects.create(code="PL"))
+    browser.find_element(by.NAME, "confirm").click()
+    seen(browser, "Something changed here since the preview")
+    assert look(browser, "refused-moved")
+    assert not Tag.objects.exists()
 
 
 def test_a_conflict_is_decided_by_keyboard(browser, live_server, filled):
