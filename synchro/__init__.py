@@ -42,8 +42,9 @@ references, versions, pks, tables (bulk SQL), nodes, models, moments, conf; reas
 change: kept in English, told in the language of whoever reads it). For schemas that differ: upcasting (what projects
 say of older versions of their models), schemas (what those looked like), relabelling (models that were renamed), drift
 (what a bundle's header tells). For the contents of files: sending_files and filing. Bundles in Django's storages:
-stored. What is wrong with settings and models: checks, settingchecks, keychecks. Who makes a change, and why: actors,
-with middleware for requests; around (and pause) run functions inside blocks. How far something long has got: progress.
+stored. What to do about signatures and keys: hints. What is wrong with settings and models: checks, settingchecks,
+keychecks. Who makes a change, and why: actors, with middleware for requests; around (and pause) run functions inside
+blocks. How far something long has got: progress.
 
 For who looks back: timeline tells what happened to one object.
 

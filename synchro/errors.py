@@ -21,6 +21,7 @@ SynchroError
     ├── GapError          a bundle in between is missing
     ├── DestinationError  a bundle is meant for another node
     ├── ForkError         two different changes claim one position
+    │   └── RestoredError an import would go on from here, but cannot be shown before
     ├── ConflictError     a conflict, where the policy is to fail
     ├── ReplayError       the state of a moment cannot be had from these bundles, or not in this database
     ├── DanglingError     a foreign key that points nowhere would be left behind
@@ -110,6 +111,10 @@ class DestinationError(ImportRefusedError):
 
 class ForkError(ImportRefusedError):
     """A position that is known here with another date: the sender was restored from a backup or copied."""
+
+
+class RestoredError(ForkError):
+    """This database was set back to a backup. An import gives it a new id and goes on; a preview cannot."""
 
 
 class ReplayError(ImportRefusedError):

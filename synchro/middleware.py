@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias, cast
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any, TypeAlias, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction
-from django.http import HttpRequest, HttpResponseBase
+from django.http import FileResponse, HttpRequest, HttpResponseBase, StreamingHttpResponse
 
 from synchro.actors import ACTOR_LENGTH, asked
+from synchro.around import around
 
 __all__ = ["ActorMiddleware"]
 
@@ -23,8 +24,8 @@ class ActorMiddleware:
     """Says who acts, for requests of any kind: sync and async, logged in by session or by token.
 
     The user is asked for at each change: whoever logs in during the request, as REST frameworks do with tokens, is
-    seen, and a request that changes nothing asks for none. It may stand anywhere in ``MIDDLEWARE``. While the body of a
-    streaming response is sent, nobody acts.
+    seen, and a request that changes nothing asks for none. It may stand anywhere in ``MIDDLEWARE``. What is changed
+    while a streaming response is sent is the user's, too.
     """
 
     sync_capable = True
@@ -39,12 +40,31 @@ class ActorMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         if self._is_async:
             return self._answer(request)
-        with asked(_Asking(request)):
-            return cast("_Sync", self._get_response)(request)
+        asking = _Asking(request)
+        with asked(asking):
+            return _streamed(cast("_Sync", self._get_response)(request), asking)
 
     async def _answer(self, request: HttpRequest) -> HttpResponseBase:
-        with asked(_Asking(request)):
-            return await cast("_Async", self._get_response)(request)
+        asking = _Asking(request)
+        with asked(asking):
+            return _streamed(await cast("_Async", self._get_response)(request), asking)
+
+
+def _streamed(response: HttpResponseBase, asking: _Asking) -> HttpResponseBase:
+    """*response*, whose body is made inside the block, too, if it is made step by step; files are only read."""
+    if not isinstance(response, StreamingHttpResponse) or isinstance(response, FileResponse):
+        return response
+    content = response.streaming_content
+
+    def steps() -> Iterator[Any]:
+        yield from cast("Iterator[Any]", content)
+
+    async def async_steps() -> AsyncIterator[Any]:
+        async for step in cast("AsyncIterator[Any]", content):
+            yield step
+
+    response.streaming_content = around(async_steps if response.is_async else steps, lambda: asked(asking), "")()
+    return response
 
 
 class _Asking:

@@ -37,7 +37,7 @@ from synchro import (
 from synchro.checkpoints import Checkpoints
 from synchro.conf import Policy
 from synchro.drift import Difference
-from synchro.errors import ClockError, ConflictError, DanglingError, ForkError, HeldError
+from synchro.errors import ClockError, ConflictError, DanglingError, HeldError, RestoredError
 from synchro.filing import IncomingFiles, awaited, contents_of
 from synchro.merging import Outcome
 from synchro.models import Bundle, Held, Node, options
@@ -243,7 +243,7 @@ class Taking:
         """The same decisions without writing: nothing is sealed, applied or logged, and no handler runs."""
         node = nodes.own(self._using)
         if node is not None and (found := self._parting(node)) is not None:
-            raise ForkError(
+            raise RestoredError(
                 _(
                     "%(name)s: others have changes that %(node)s made, from position %(seen)d on, which are not in its "
                     "log: this database was restored from a backup."

@@ -20,7 +20,7 @@ from synchro.admin.base import address, outside_transactions, page
 from synchro.admin.bundles import OUT
 from synchro.admin.folder import folder
 from synchro.admin.saying import errors_as_messages
-from synchro.errors import ImportRefusedError
+from synchro.errors import ImportRefusedError, RestoredError
 from synchro.exporting import DEFAULT_DESTINATION
 from synchro.models import NODE_LENGTH, Bundle, Destination
 from synchro.taking import ImportReport
@@ -204,12 +204,21 @@ def import_page(request: HttpRequest, site: admin.AdminSite) -> HttpResponse:
 
 def _preview(request: HttpRequest, site: admin.AdminSite, form: ImportForm) -> HttpResponse:
     upload = uploads.kept(form.cleaned_data["file"], request.user, form.options())
+    around = {
+        "title": _("Import this bundle?"),
+        "name": upload.name,
+        "note": upload.note(),
+        "up_url": address(site, SYNCHRONIZATION_URL),
+        "again_url": address(site, IMPORT_URL),
+    }
     differences: list[str] = []
     try:
         with upload.opened() as stream:
             report = import_bundle(
                 stream, dry_run=True, notify=lambda each: differences.append(str(each)), **upload.options
             )
+    except RestoredError as error:
+        return page(site, request, "synchro/admin/import_restored.html", {**around, "told": str(error)})
     except BaseException:
         upload.forget()
         raise
@@ -218,15 +227,11 @@ def _preview(request: HttpRequest, site: admin.AdminSite, form: ImportForm) -> H
         request,
         "synchro/admin/import_preview.html",
         {
-            "title": _("Import this bundle?"),
+            **around,
             "report": report,
-            "name": upload.name,
             "counts": [(label, number) for name, label in counts() if (number := getattr(report, name))],
             "details": _details(report),
             "differences": differences,
-            "note": upload.note(),
-            "up_url": address(site, SYNCHRONIZATION_URL),
-            "again_url": address(site, IMPORT_URL),
         },
     )
 

@@ -7,29 +7,18 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 from django.core.management.base import BaseCommand, CommandError, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
 
-from changelog_format import (
-    BundleError,
-    EncryptionError,
-    ExpiredKeyError,
-    RelayError,
-    SignatureError,
-    UnsignedError,
-    UntrustedKeyError,
-)
+from changelog_format import BundleError
 from synchro import changelog, reasons
 from synchro.errors import SynchroError
+from synchro.hints import hint_of
 from synchro.management.progressbar import ProgressLine
 from synchro.progress import watched
-
-if TYPE_CHECKING:
-    from django.utils.functional import _StrPromise as StrPromise
 
 INTERRUPTED = 130
 UNSAID = 3
@@ -131,40 +120,6 @@ def add_database(parser: ArgumentParser) -> None:
     )
 
 
-_HINTS: tuple[tuple[type[BundleError], StrPromise], ...] = (
-    (
-        UnsignedError,
-        gettext_lazy(
-            "Have its writer sign it (SYNCHRO_SIGNING_KEY there), and ask how it lost its signature if it had one."
-        ),
-    ),
-    (
-        UntrustedKeyError,
-        gettext_lazy("If that is its writer's key, add it to SYNCHRO_TRUSTED_KEYS; learn the key by another way."),
-    ),
-    (
-        ExpiredKeyError,
-        gettext_lazy("Have it written again with a key that is trusted at that time (see SYNCHRO_TRUSTED_KEYS)."),
-    ),
-    (
-        RelayError,
-        gettext_lazy("Get that node's own bundle, or add `relays=` with its name to the relaying node's key."),
-    ),
-    (SignatureError, gettext_lazy("It was changed after it was signed, or signed by somebody else. Ask for it again.")),
-    (
-        EncryptionError,
-        gettext_lazy(
-            "Give the identity that it is encrypted to (SYNCHRO_IDENTITY or --identity), or ask for it again."
-        ),
-    ),
-)
-
-
-def _hint(error: BundleError) -> str:
-    hint = next(hint for kind, hint in _HINTS if isinstance(error, kind))
-    return f"{_('Nothing was imported.')} {hint}"
-
-
 @contextmanager
 def reported(using: str, *, interrupted: str) -> Iterator[None]:
     """Turn this project's errors into ``CommandError``; *interrupted* says what Ctrl-C left behind."""
@@ -176,11 +131,10 @@ def reported(using: str, *, interrupted: str) -> Iterator[None]:
         yield
     except SynchroError as error:
         raise CommandError(f"{reasons.told(str(error))}\n{error.hint}".rstrip()) from error
-    except (SignatureError, EncryptionError) as error:
-        name = ", ".join(getattr(error, "__notes__", [_("The bundle")]))
-        raise CommandError(f"{name}: {error}\n{_hint(error)}") from error
     except BundleError as error:
         name = ", ".join(getattr(error, "__notes__", [_("The bundle")]))
+        if hint := hint_of(error):
+            raise CommandError(f"{name}: {error}\n{_('Nothing was imported.')} {hint}") from error
         raise CommandError(
             _("%(name)s is damaged or no bundle: %(error)s\nNothing was imported.") % {"name": name, "error": error}
         ) from error

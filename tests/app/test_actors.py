@@ -10,7 +10,7 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.contrib.auth import login
 from django.contrib.auth.models import AnonymousUser, User
 from django.core.management import call_command
-from django.http import HttpResponse
+from django.http import HttpResponse, StreamingHttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
 from django.utils.decorators import sync_and_async_middleware
@@ -66,7 +66,27 @@ def fail(request):
     raise ZeroDivisionError
 
 
+def stream(request):
+    def steps():
+        for name in ("red", "blue"):
+            Tag.objects.create(name=name)
+            yield name
+
+    return StreamingHttpResponse(steps())
+
+
+async def stream_async(request):
+    async def steps():
+        for name in ("red", "blue"):
+            await Tag.objects.acreate(name=name)
+            yield name
+
+    return StreamingHttpResponse(steps())
+
+
 urlpatterns = [
+    path("stream/", stream),
+    path("stream-async/", stream_async),
     path("make/<name>/", make),
     path("make-as/<name>/", make_as),
     path("log-in/<name>/", log_in),
@@ -109,6 +129,26 @@ def test_an_async_view(ann):
 
     async_to_sync(run)()
     assert who() == ["ann", ""]
+
+
+def test_what_is_changed_while_the_answer_is_sent(ann):
+    response = browser(ann).get("/stream/")
+    assert who() == []
+    for step in response.streaming_content:
+        assert step in (b"red", b"blue")
+        Tag.objects.create(name=f"between: {step}")  # by whoever sends it
+    assert who() == ["ann", "", "ann", ""]
+
+
+def test_what_is_changed_while_an_async_answer_is_sent(ann):
+    async def run():
+        client = AsyncClient()
+        await client.aforce_login(ann)
+        response = await client.get("/stream-async/")
+        return [step async for step in response.streaming_content]
+
+    assert async_to_sync(run)() == [b"red", b"blue"]
+    assert who() == ["ann", "ann"]
 
 
 def test_a_request_that_fails_leaves_nobody_behind(ann):

@@ -11,8 +11,8 @@ from django.urls import path
 
 from changelog_format import open_bundle
 from synchro import conflicts
-from synchro.models import Bundle, ChangeLog, Destination
-from tests.app.deploy import carry, take, write
+from synchro.models import Bundle, ChangeLog, Destination, Node
+from tests.app.deploy import carry, rolled_back, take, write
 from tests.project.shop.models import Country, Tag
 
 urlpatterns = [path("admin/", admin.site.urls)]
@@ -227,6 +227,34 @@ def test_a_gap_is_told_and_can_be_allowed(nurse):
     assert [tag.name for tag in Tag.objects.all()] == ["theirs"]
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({}, "This one can be taken without them"), ({"allow_gap": "on", "on_conflict": "fail"}, "other ways to decide")],
+)
+def test_what_is_to_be_done_is_told_in_the_words_of_the_page(nurse, options, told):
+    tag = Country.objects.using("hq").create(code="PL", name="Poland")
+    carry("hq", "default")
+    write("hq", to="default")
+    tag.name = "Polska"
+    tag.save()
+    write("hq", to="office")
+    tag.name = "RP"
+    tag.save()
+    ours = Country.objects.get()
+    ours.name = "ours"
+    ours.save()
+    page = text(upload(nurse, write("hq", to="office")[0], **options))
+    assert told in page
+    assert "--" not in page
+
+
+def test_whom_a_bundle_is_for_is_told_in_the_words_of_the_page(nurse):
+    Tag.objects.using("hq").create(name="red")
+    page = text(upload(nurse, write("hq", to="ship")[0]))
+    assert "If it is meant for this place all the same" in page
+    assert "--" not in page
+
+
 def test_the_policy_is_that_of_the_form(nurse):
     poland = Country.objects.create(code="PL", name="Poland")
     carry("default", "hq")
@@ -269,3 +297,22 @@ def test_a_destination_that_is_known_is_chosen_at_first(nurse):
     Tag.objects.create(name="red")
     write(to="hq")
     assert '<option value="hq" selected>' in nurse.get(EXPORT).content.decode()
+
+
+def test_a_restored_backup_is_imported_and_says_its_new_id(nurse):
+    Tag.objects.create(name="before")
+    carry()
+    carry("hq", "default")
+    with rolled_back("default"):
+        Tag.objects.create(name="lost")
+        carry()
+    old = Node.objects.get(current=True).ident
+    Tag.objects.create(name="after")
+    preview = upload(nurse, write("hq", to="office")[0])
+    assert "was restored from a backup" in text(preview)
+    assert Node.objects.get(current=True).ident == old
+    page = text(confirm(nurse, preview))
+    new = Node.objects.get(current=True).ident
+    assert new != old
+    assert f"under a new id, {new}." in page
+    assert {tag.name for tag in Tag.objects.all()} == {"before", "lost", "after"}
