@@ -11,26 +11,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, IntegrityError, OperationalError, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from changelog_format import Change
 from changelog_format.dates import format_date
-from synchro import apply, nodes, reasons, references, registry, serialize, tables, values, versions
+from synchro import apply, claims, nodes, reasons, references, registry, serialize, tables, values, versions
 from synchro.actors import REASON, acting
 from synchro.errors import ResolveError
 from synchro.filing import IncomingFiles, awaited, contents_of
 from synchro.history import MOST, Step, history
 from synchro.models import ChangeLog, Conflict, Node, Version
 from synchro.pause import DisableSynchroLog
-from synchro.plan import Incoming, Link, Plan, Write
+from synchro.plan import HoldError, Incoming, Link, Plan, Write
 from synchro.planner import Planner
 from synchro.portable import Translator
 from synchro.recording import Recorder, root_of
 from synchro.registry import ModelSpec
 from synchro.resolving import Slot
 from synchro.seal import seal_pending
+from synchro.values import UndecodableValueError
 from synchro.versions import Key
 
 BY_LENGTH = 150
@@ -184,7 +185,7 @@ def _resolve(
 ) -> ConflictInfo:
     files = IncomingFiles(using)
     try:
-        with DisableSynchroLog(), acting(by[:BY_LENGTH] or None), transaction.atomic(using=using, durable=True):
+        with DisableSynchroLog(), acting(by[:BY_LENGTH] or None), nodes.outermost(using):
             node = nodes.lock_own(using)
             seal_pending(node, using)
             row = _row(number, using)
@@ -229,7 +230,7 @@ class _Resolving:
             recorder.retry(change, self._row.change_id or 0)
             recorder.describe_conflicts(plan)
             self._files.store(plan.operations)
-            apply.apply_operations(plan.operations, self._using)
+            self._apply(plan)
             self._files.accept(plan.operations)
             recorder.record(plan, [change])
             if plan.revived:
@@ -264,6 +265,21 @@ class _Resolving:
         plan.link_decisions.clear()
         plan.closed.clear()
         return plan
+
+    def _apply(self, plan: Plan) -> None:
+        try:
+            with transaction.atomic(using=self._using):
+                apply.apply_operations(plan.operations, self._using)
+        except OperationalError:
+            raise  # the database itself
+        except (DatabaseError, HoldError, UndecodableValueError) as error:
+            clashing = claims.waiting(plan.operations, self._using) if isinstance(error, IntegrityError) else {}
+            reason = reasons.told(next(iter(clashing.values()), str(error)))
+            raise ResolveError(
+                _("The database does not take what conflict %(id)s would become: %(reason)s.")
+                % {"id": self._row.pk, "reason": reason},
+                hint=_("Change the row that is in the way first, keep what is here, or merge other values."),
+            ) from error
 
     def _restrict(self, plan: Plan, names: Sequence[str], given: Mapping[str, Any]) -> None:
         """Of the incoming state only the fields *names*, and *given* values."""

@@ -73,6 +73,8 @@ class Decider:
         self.histories = histories
         self.ancestry = ancestry
         self._held = set(held)
+        # Objects of which both sides together would be what no row can hold.
+        self._apart: set[tuple[str, str, str]] = set()
         # What was decided against the order of dates, and for links whether they are there.
         self._kept: dict[tuple[str | None, ...], bool] = {}
 
@@ -91,6 +93,10 @@ class Decider:
         """What comes next is planned after *plan*: what waits by then waits on, and what was decided does not."""
         for place, waits in plan.waiting.items():
             (self._held.add if waits else self._held.discard)(place)
+
+    def keep_apart(self, slot: Slot, spec: ModelSpec) -> None:
+        """Both sides of this object cannot be combined: the later one wins from now on."""
+        self._apart.add((spec.root_label, slot.log_text, ""))
 
     def waits(self, plan: Plan, place: tuple[str, str, str]) -> bool:
         """Whether the object or link at *place* waits for somebody's decision."""
@@ -140,7 +146,7 @@ class Decider:
         if policy == "fail":
             raise ConflictFoundError(describe(spec, slot, change))
         taken = None
-        if policy == "merge" and given is not None and not slot.deleted:
+        if policy == "merge" and given is not None and not slot.deleted and place not in self._apart:
             taken = self.histories.combined(spec, slot, change, given)
         decided = {"local": False, "incoming": True, "hold": False}.get(policy, wins)
         winner = "held" if policy == "hold" else _winner(taken, decided=decided)

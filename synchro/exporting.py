@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, cast
 
 import orjson
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_noop
@@ -228,7 +228,7 @@ def look_around(target: str | Path | BinaryIO | None, using: str) -> str | None:
     found = restoring.parting_by_files(ends, node, using)
     if found is None:
         return None
-    with transaction.atomic(using=using, durable=True):
+    with nodes.outermost(using):
         node = restoring.go_on(nodes.lock_own(using), found, using)
     return node.ident
 
@@ -779,7 +779,7 @@ def _record(
     using: str,
 ) -> None:
     """The file is durable: remember it, and move the destination (never backwards, whoever else exported meanwhile)."""
-    with transaction.atomic(using=using):
+    with nodes.outermost(using):
         nodes.lock_own(using)
         if report.moved:
             current, _ = Destination.objects.using(using).get_or_create(

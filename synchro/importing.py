@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS
 from django.utils.translation import gettext as _
 
 from changelog_format import (
@@ -139,13 +139,13 @@ def retry_held(
     if dry_run:
         return taking().preview_retry()
     again = taking(careful=True)
-    with _files_of(again), DisableSynchroLog(), nobody(), transaction.atomic(using=using, durable=True):
+    with _files_of(again), DisableSynchroLog(), nobody(), nodes.outermost(using):
         return again.retry()
 
 
 def _take(taking: Taking, using: str, guard: Callable[[], object] | None) -> ImportReport:
     # The pause is around the outermost transaction, so that what handlers do on commit stays out of the log too.
-    with _files_of(taking), DisableSynchroLog(), nobody(), transaction.atomic(using=using, durable=True):
+    with _files_of(taking), DisableSynchroLog(), nobody(), nodes.outermost(using):
         if guard is not None:
             nodes.lock_own(using)
             guard()

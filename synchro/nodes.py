@@ -1,15 +1,17 @@
 """Who this deployment is, and what it has of the others.
 
 The row of the current own node is the lock of the log: whoever numbers changes, or imports, updates it first of all
-statements (a transaction that reads first and writes later dies on SQLite with "database is locked").
+statements (a transaction that reads first and writes later dies on SQLite with "database is locked"), in a transaction
+of its own (:func:`outermost`).
 """
 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
-from django.db import DEFAULT_DB_ALIAS, IntegrityError, transaction
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
 from django.db.models import F
 
 from synchro import conf, references, serialize, tables
@@ -21,14 +23,29 @@ def new_ident(name: str) -> str:
     return f"{name}-{secrets.token_hex(4)}"
 
 
+@contextmanager
+def outermost(using: str, *, durable: bool = True) -> Iterator[None]:
+    """An outermost transaction, for :func:`lock_own`; inside another one ``RuntimeError``, or a part without *durable*.
+
+    Whatever isolation level the project has, each statement sees what is committed by then. With a snapshot of its
+    beginning, what others commit before their rows are locked would be overwritten unseen.
+    """
+    with transaction.atomic(using=using, durable=durable):
+        connection = connections[using]
+        if connection.vendor != "sqlite" and len(connection.atomic_blocks) == 1:
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")
+        yield
+
+
 def lock_own(using: str) -> Node:
     """The current own node, locked until the transaction ends. Call it before any other query of the transaction.
 
     Creates the node at first use. A database whose node has another name than ``SYNCHRO_NODE`` is a copy of another
     deployment's: it gets an id of its own.
     """
-    locked = Node.objects.using(using).filter(current=True).update(clock=F("clock"))
-    if not locked:
+    current = Node.objects.using(using).filter(current=True)
+    if not current.update(clock=F("clock")):
         try:
             with transaction.atomic(using=using):
                 name = conf.node_name(using)
@@ -36,8 +53,9 @@ def lock_own(using: str) -> Node:
                 said = name if using == DEFAULT_DB_ALIAS else ""
                 Node.objects.using(using).create(ident=new_ident(name), name=said, own=True, current=True)
         except IntegrityError:  # another process was first: wait for it
-            Node.objects.using(using).filter(current=True).update(clock=F("clock"))
-    node = Node.objects.using(using).get(current=True)
+            current.update(clock=F("clock"))
+    # As it is, also where the caller's transaction has a snapshot of what was before.
+    node = current.select_for_update().get()
     if using == DEFAULT_DB_ALIAS and not node.name:
         node.name = conf.node_name(using)
         node.save(using=using, update_fields=["name"])

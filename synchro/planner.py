@@ -279,7 +279,7 @@ class Planner:
             named = list(wanted_by(change.record, spec))
             wanted += named
             if isinstance(change.record, Change):
-                about += named[:1]
+                about += named if _is_merge(change) else named[:1]
             if isinstance(change.record, Change) and change.record.field is not None and len(named) == 2:  # noqa: PLR2004  both ends
                 links += [(named[0], change.record.field, named[1]), (named[1], change.record.field, named[0])]
             elif named and named[0].id == getattr(change.record, "id", None):

@@ -17,7 +17,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS
 from django.db.models import Exists, Min, OuterRef, Q
 from django.utils.translation import gettext as _
 
@@ -69,7 +69,7 @@ def prune(
     are not waited for, because they are gone: should they come back, they need a snapshot. *dry_run* only counts.
     Raises ``PruneError`` where a name in *ignore* is nobody's.
     """
-    with transaction.atomic(using=using, durable=True):
+    with nodes.outermost(using):
         node = nodes.lock_own(using)
         holders = _holders(node, ignore, using)
         upto = _horizon(node, holders, before, using)
@@ -82,7 +82,7 @@ def prune(
     total, doomed = _superseded(node, upto, before, using)
     if not dry_run:
         for part in serialize.chunks(doomed):
-            with transaction.atomic(using=using, durable=True):
+            with nodes.outermost(using):
                 nodes.lock_own(using)
                 gone = ChangeLog.objects.using(using).filter(pk__in=list(_dispensable(part, using)))
                 gone._raw_delete(using)  # noqa: SLF001  delete() would load them all, to look for what is held

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from django.db.models import Model, QuerySet
+from django.db.models import QuerySet
 from django.db.models.functions import Length
 
 from synchro import pks, registry, serialize, tables, values
@@ -153,22 +153,6 @@ def pin(ident: str, label: str, texts: Sequence[str], using: str) -> None:
     for text in known:
         fresh.pop(text, None)
     tables.insert_many(Reference, _FIELDS, ((label, f"{ident}/{text}", text) for text in fresh), using)
-
-
-def lock_rows(wanted: Mapping[ModelSpec, Iterable[str]], using: str) -> None:
-    """Lock the rows of the objects in *wanted* (texts of their primary keys), those of their parents' tables too.
-
-    One query a table and chunk, in the order of the primary keys, so that two such calls do not block each other.
-    """
-    by_model: dict[type[Model], dict[str, Any]] = defaultdict(dict)
-    for spec, texts in wanted.items():
-        values_ = {text: pk for text in texts if (pk := pk_value(spec, text)) is not None}
-        for model in (spec.model, *spec.model._meta.get_parent_list()):
-            by_model[model].update(values_)
-    for model in sorted(by_model, key=lambda each: each._meta.label_lower):
-        pk_values = by_model[model]
-        for rows in serialize.by_pk(registry.spec(model), (pk_values[text] for text in sorted(pk_values)), using):
-            list(rows.order_by("pk").select_for_update().values_list("pk", flat=True))
 
 
 def pk_value(spec: ModelSpec, pk_text: str) -> Any | None:

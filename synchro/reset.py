@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from django.db import DEFAULT_DB_ALIAS, transaction
+from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from synchro import nodes, reconciling
@@ -17,7 +17,7 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
     that has not imported everything before the reset will be told that changes are missing. The last deletions and the
     merges stay in the log, for snapshots: no row tells of them.
     """
-    with transaction.atomic(using=using):  # also as a part of the caller's: nothing leaves the database
+    with nodes.outermost(using, durable=False):  # also as a part of the caller's: nothing leaves the database
         node = nodes.lock_own(using)
         seal_pending(node, using)
         # Of the earlier reset where nothing was logged since: peers know the position by this date.
@@ -27,7 +27,8 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
         reconciling.remember_rows(using)
         held = Held.objects.using(using).values("change")
         waiting = Conflict.objects.using(using).filter(held=True, change_id__isnull=False).values("change_id")
-        rows = ChangeLog.objects.using(using).exclude(pk__in=held).exclude(pk__in=waiting)
+        # What somebody else commits at this moment is pending: it was not looked at, and stays.
+        rows = ChangeLog.objects.using(using).filter(log__isnull=False).exclude(pk__in=held).exclude(pk__in=waiting)
         tombs = Version.objects.using(using).filter(deleted=True, change_id__isnull=False).values("change_id")
         rows = rows.exclude(log=node, action=Action.SAME)
         rows = rows.exclude(log=node, action__in=[Action.DELETE, Action.UNLINK], pk__in=tombs)

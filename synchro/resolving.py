@@ -138,8 +138,12 @@ def frozen(key: list[Any] | None) -> Any:
     return None if key is None else naturalkeys.freeze(key)
 
 
-Lock: TypeAlias = Callable[[dict[ModelSpec, set[str]]], None]
-"""Called with the texts of the primary keys of the rows that will be written, before anything is read of them."""
+LinkField: TypeAlias = "models.ManyToManyField[Any, Any]"
+Ends: TypeAlias = "tuple[set[str], set[str]]"
+"""The texts of the primary keys of what links go out from, and lead to."""
+Lock: TypeAlias = Callable[[dict[ModelSpec, set[str]], dict[LinkField, Ends]], None]
+"""Called with the texts of the primary keys of the rows that will be written, and with the links, before anything is
+read of them."""
 
 LinkPlace: TypeAlias = tuple[Slot, ModelSpec, str, Slot]
 """The side that declares the m2m field, its name, and the target."""
@@ -270,7 +274,7 @@ class Outlook:
     ) -> None:
         """Find *wanted* here; *written* are those whose rows' values will be compared, *about* those to be locked."""
         if self._lock is not None:
-            self._lock(self._candidates(about))
+            self._lock(self._candidates(about), self._candidate_links(link_keys))
         fresh: dict[tuple[str, str], Wanted] = {}
         for each in wanted:
             place = (each.spec.root_label, each.id)
@@ -307,6 +311,19 @@ class Outlook:
             matches = self._key_matches(spec, of_spec).values()
             found[spec] = {text for text in texts.values() if not is_unborn(spec, text)}.union(guessed, *matches)
         return found
+
+    def _candidate_links(self, named: Iterable[tuple[Wanted, str, Wanted]]) -> dict[LinkField, Ends]:
+        """The texts of the primary keys that both ends of the links *named* may turn out to have here."""
+        ends: dict[LinkField, tuple[list[Wanted], list[Wanted]]] = defaultdict(lambda: ([], []))
+        for source, name, target in named:
+            field = source.spec.links.get(name)
+            if field is not None:
+                ends[field][0].append(source)
+                ends[field][1].append(target)
+        return {field: (self._texts(sources), self._texts(targets)) for field, (sources, targets) in ends.items()}
+
+    def _texts(self, named: Iterable[Wanted]) -> set[str]:
+        return set().union(*self._candidates(named).values())
 
     def _load_spec(self, spec: ModelSpec, wanted: dict[str, Wanted]) -> None:
         texts = references.resolve(spec, wanted, self.own, self.using)

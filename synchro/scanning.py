@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, models, transaction
+from django.db import DEFAULT_DB_ALIAS, models
 from django.utils.translation import gettext as _
 
 from synchro import nodes, ordering, progress, reconciling, registry, walking
@@ -156,7 +156,7 @@ class _Scan:
         """*look* at it first: most chunks hold nothing new, and then nobody is kept waiting."""
         entries = look()
         if entries and not self._dry_run:
-            with transaction.atomic(using=self._using, durable=True):
+            with nodes.outermost(self._using):
                 node = nodes.lock_own(self._using)
                 seal_pending(node, self._using)
                 entries = act()

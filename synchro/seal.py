@@ -12,7 +12,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 import orjson
-from django.db import connections, transaction
+from django.db import connections
 from django.db.models import Max
 from django.utils.translation import gettext as _
 
@@ -77,7 +77,7 @@ def seal(using: str) -> Node:
     Raises ``RuntimeError`` inside a transaction (positions would be published that may yet roll back), and
     ``ClockError`` when the log's clock would be further in the future than the tolerance allows.
     """
-    with transaction.atomic(using=using, durable=True):
+    with nodes.outermost(using):
         node = nodes.lock_own(using)
         seal_pending(node, using)
     return node

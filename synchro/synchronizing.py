@@ -17,7 +17,7 @@ from contextvars import ContextVar
 from dataclasses import replace
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS, connections, transaction
+from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -106,7 +106,7 @@ def _in_transaction(alias: str) -> bool:
 
 def _with_tables(alias: str, using: str) -> ImportReport | None:
     """REMOTE knows what it has: it is committed first, and what a crash leaves here is sent again."""
-    with transaction.atomic(using=using, durable=True), transaction.atomic(using=alias, durable=True):
+    with nodes.outermost(using), nodes.outermost(alias):
         node, destination, again = _prepared(alias, using)
         if destination.seq >= node.seq and not again:
             return _retried(alias)
@@ -136,8 +136,8 @@ def _without_tables(alias: str, using: str) -> ImportReport | None:
     # The last that is entered is the first that is committed.
     with (
         temporary_tables(alias),
-        transaction.atomic(using=alias, durable=True),
-        transaction.atomic(using=using, durable=True),
+        nodes.outermost(alias),
+        nodes.outermost(using),
     ):
         node, destination, again = _prepared(alias, using)
         anything_new = destination.seq < node.seq
@@ -148,7 +148,7 @@ def _without_tables(alias: str, using: str) -> ImportReport | None:
         not_taken = refused(alias, using)
         keep_references(node, known, alias, using)
         seal_targets(node, destination.seq, using)
-    with transaction.atomic(using=using, durable=True):
+    with nodes.outermost(using):
         nodes.lock_own(using)
         confirm_references(alias, using)
         keep_waiting(not_taken, alias, using)
@@ -297,7 +297,7 @@ def move_checkpoint(moment: dt.datetime, remote: str, using: str = DEFAULT_DB_AL
     that was captured until *moment*, is still to be sent.
     """
     until = round(moments.aware(moment).timestamp() * 1_000_000)
-    with transaction.atomic(using=using):
+    with nodes.outermost(using, durable=False):
         node = nodes.lock_own(using)
         seal_pending(node, using)
         destination = _destination(node, remote, using)

@@ -26,7 +26,6 @@ from synchro import (
     nodes,
     progress,
     reasons,
-    references,
     restoring,
     schemas,
     serialize,
@@ -39,13 +38,13 @@ from synchro.conf import Policy
 from synchro.drift import Difference
 from synchro.errors import ClockError, ConflictError, DanglingError, HeldError, RestoredError
 from synchro.filing import IncomingFiles, awaited, contents_of
+from synchro.locking import sealed_lock
 from synchro.merging import Outcome
 from synchro.models import Bundle, Held, Node, options
 from synchro.plan import ConflictFoundError, HoldError, Incoming, Link, Plan
 from synchro.planner import Planner
 from synchro.recording import Recorder, held_objects
-from synchro.registry import ModelSpec
-from synchro.resolving import Lock
+from synchro.resolving import Lock, Slot
 from synchro.seal import seal_pending, tolerance
 from synchro.trust import Vouch
 from synchro.values import UndecodableValueError
@@ -218,7 +217,7 @@ class Taking:
         self._check_schema(checkpoints.peer)
         schemas.note_received(self._header.models, self._using)
         self._withheld = entitlement.note(self._header, self._using, direct=self._direct)
-        planner = self._planner(node, lock=lambda wanted: self._lock(node, wanted))
+        planner = self._planner(node, lock=sealed_lock(node, self._using))
         recorder = Recorder(node, self._using, direct=self._direct)
         if self._strict:
             self._held_before = {(each.stamp.node, each.origin_seq) for each in recorder.held_changes()}
@@ -276,7 +275,7 @@ class Taking:
         seal_pending(node, self._using)
         self._total = self._held_here()
         recorder = Recorder(node, self._using, direct=self._direct)
-        self._retry_held(self._planner(node, lock=lambda wanted: self._lock(node, wanted)), recorder)
+        self._retry_held(self._planner(node, lock=sealed_lock(node, self._using)), recorder)
         self._finish_deferred(recorder)
         settling.settle(node.ident, self._using)
         self._check_constraints()
@@ -361,16 +360,6 @@ class Taking:
             compare=self._compare,
             direct=self._direct,
         )
-
-    def _lock(self, node: Node, wanted: dict[ModelSpec, set[str]]) -> None:
-        """Keep everybody else from writing the rows of *wanted*, and number what they logged until then.
-
-        Otherwise what is committed between the sealing at the start and the plan would be overwritten unseen. Whoever
-        writes to SQLite waits for the lock on the node anyway.
-        """
-        if connections[self._using].features.has_select_for_update:
-            references.lock_rows(wanted, self._using)
-            seal_pending(node, self._using)
 
     def _parting(self, node: Node) -> restoring.Parting | None:
         return None if self._own_changes is None else restoring.parting(self._own_changes, node, self._using)
@@ -471,7 +460,14 @@ class Taking:
             raise  # the database itself: nothing that holding a record would help
         except (DatabaseError, HoldError, UndecodableValueError) as error:
             planner.forget()
-            waiting = self._waiting(batch, error)
+            clashing = self._clashing(error)
+            combined = [each for each in (self._plan.combined if self._plan else ()) if each[0] in clashing]
+            if combined:
+                for slot, spec in combined:
+                    planner.decider.keep_apart(slot, spec)
+                self._take_batch(batch, planner, recorder, promise=promise, last=last, revive=revive)
+                return
+            waiting = self._waiting(batch, clashing)
             if len(batch) > 1:
                 parts = [[change for change in batch if id(change) not in waiting]]
                 if not waiting:
@@ -485,19 +481,22 @@ class Taking:
             return
         self._accept(plan, batch, planner)
 
-    def _waiting(self, batch: Sequence[Incoming], error: Exception) -> dict[int, str]:
-        """The ``id()`` of those of *batch* that want unique values of rows that stay as they are, and why.
+    def _clashing(self, error: Exception) -> dict[Slot, str]:
+        """The objects that would have unique values of rows that stay as they are, and why that is refused."""
+        if not isinstance(error, IntegrityError) or self._plan is None:
+            return {}
+        return claims.waiting(self._plan.operations, self._using)
+
+    def _waiting(self, batch: Sequence[Incoming], clashing: Mapping[Slot, str]) -> dict[int, str]:
+        """The ``id()`` of those of *batch* that are about *clashing* objects, and why they have to wait.
 
         Of an object that has to wait all changes do.
         """
-        if not isinstance(error, IntegrityError) or self._plan is None:
-            return {}
-        found = claims.waiting(self._plan.operations, self._using)
         changes = {id(each) for each in batch}
         return {
-            id(operation.change): found[operation.slot]
-            for operation in self._plan.operations
-            if not isinstance(operation, Link) and operation.slot in found and id(operation.change) in changes
+            id(operation.change): clashing[operation.slot]
+            for operation in (() if self._plan is None else self._plan.operations)
+            if not isinstance(operation, Link) and operation.slot in clashing and id(operation.change) in changes
         }
 
     def _hold(

@@ -198,6 +198,8 @@ def _read_model(model, using, rows, edges):
 
 
 def _read_generics(model, generics, using, edges):
+    if not generics:
+        return
     models_of = {pk: kind.model_class() for pk, kind in QuerySet(ContentType, using=using).in_bulk().items()}
     for field in generics:
         kind = model._meta.get_field(field.ct_field)

@@ -66,6 +66,21 @@ def test_a_held_conflict_waits_and_the_decision_travels(first, decision, winner)
         conflicts.keep(found.id, using=HQ)
 
 
+@pytest.mark.parametrize("decision", ["take", "merge"])
+def test_a_decision_that_clashes_with_another_row_says_so_and_changes_nothing(decision):
+    apart()
+    edited(OFFICE, code="DE")
+    Country.objects.using(HQ).create(code="DE", name="another")
+    carry(OFFICE, HQ, on_conflict="hold")
+    found = conflicts.conflicts(using=HQ)[-1]
+    options = {"incoming": ["code"]} if decision == "merge" else {}
+    with unchanged(), pytest.raises(ResolveError, match=r"shop\.Country\.code is unique, and another row here has its"):
+        getattr(conflicts, decision)(found.id, using=HQ, **options)
+    at(Country).filter(name="another").update(code="FR")
+    getattr(conflicts, decision)(found.id, using=HQ, **options)
+    assert sorted(at(Country).values_list("code", flat=True)) == ["DE", "FR"]
+
+
 def test_a_hold_is_sticky_and_what_comes_later_waits_too():
     apart()
     carry(OFFICE, HQ, on_conflict="hold")
@@ -412,12 +427,38 @@ def test_one_field_changed_on_both_sides_falls_back_to_the_newest():
     assert_same(OFFICE, HQ, SHIP)
 
 
-def test_without_the_common_version_in_the_log_it_falls_back_to_the_newest():
+@pytest.mark.parametrize("first", [OFFICE, HQ])
+def test_without_the_common_version_in_the_log_it_falls_back_to_the_newest(first):
     Country.objects.create(code="PL", name="old")
     exchange(*CHAIN)
-    edited(OFFICE, code="XX")
-    edited(HQ, name="new")
-    ChangeLog.objects.using(HQ).filter(imported=True).delete()
+    second = HQ if first == OFFICE else OFFICE
+    edited(first, **({"code": "XX"} if first == OFFICE else {"name": "new"}))
+    edited(second, **({"code": "XX"} if second == OFFICE else {"name": "new"}))
+    exchange((HQ, SHIP), (SHIP, HQ))
+    assert prune(using=HQ, ignore={OFFICE, "office"}).removed  # what both were made on is not the newest here
     carry(OFFICE, HQ, on_conflict="merge")
     country = at(Country).get()
-    assert (country.code, country.name) == ("PL", "new")
+    assert (country.code, country.name) == (("PL", "new") if first == OFFICE else ("XX", "old"))
+    found = Conflict.objects.using(HQ).get()  # and nothing is lost: whose change lost is recorded, with all its fields
+    assert (found.policy, found.winner) == ("merge", "local" if first == OFFICE else "incoming")
+    assert (json.loads(found.local)["fields"]["name"], json.loads(found.incoming)["fields"]["code"]) == ("new", "XX")
+    take(write(HQ, to=OFFICE, mode="snapshot")[0], OFFICE)
+    assert_same(OFFICE, HQ)
+
+
+def test_what_would_clash_with_another_row_when_combined_falls_back_to_the_newest():
+    poland, germany = (Country.objects.create(code=code) for code in ("PL", "DE"))
+    City.objects.create(name="a", country=germany)
+    City.objects.create(name="b", country=poland)
+    exchange(*CHAIN)
+    city = City.objects.get(name="b")
+    city.name = "a"  # there is one in Poland now, and one in Germany
+    city.save()
+    moved = City.objects.using(HQ).get(name="b")
+    moved.country = Country.objects.using(HQ).get(code="DE")
+    moved.save(using=HQ)
+    assert brought(carry(OFFICE, HQ, on_conflict="merge")) == {"conflicts": 1}
+    assert Conflict.objects.using(HQ).get().winner == "local"
+    exchange(*CHAIN)
+    assert_same(OFFICE, HQ, SHIP)
+    assert sorted(City.objects.values_list("name", "country__code")) == [("a", "DE"), ("b", "DE")]

@@ -1,17 +1,16 @@
-"""What is changed here while an import is under way is seen by its plan, and not overwritten unseen."""
+"""An import locks the rows that it will write, seals what is pending, and reads only then.
 
-import threading
+What that is good for: see test_beside_others.
+"""
+
 from unittest import mock
 
 import pytest
 from django.conf import settings
-from django.db import connections, transaction
-from django.db.models import QuerySet
+from django.db import connections
 from django.test.utils import CaptureQueriesContext
 
-from synchro.models import Conflict
-from synchro.planner import Planner
-from tests.app.deploy import assert_same, brought, carry, queries, take, write
+from tests.app.deploy import carry, queries, take, write
 from tests.project.shop.models import Note, Restaurant
 
 SERVER = settings.DATABASES["hq"]["ENGINE"] != "django.db.backends.sqlite3"
@@ -82,63 +81,3 @@ def test_the_number_of_queries_does_not_grow(locking):
         data, _ = write(to="hq")
         counted.append(queries("hq", lambda data=data: take(data))[0])
     assert counted[0] == counted[1]
-
-
-@pytest.mark.skipif(not SERVER, reason="SQLite has one writer at a time")
-@pytest.mark.django_db(databases=["default", "hq"], transaction=True)
-def test_an_edit_committed_just_before_the_plan_is_kept_as_the_later_one():
-    note = Note.objects.create(char="a")
-    carry()
-    note.char = "office"
-    note.save()
-    data, _ = write(to="hq")
-    plan = Planner.plan
-
-    def user():
-        mine = Note.objects.using("hq").get()
-        mine.char = "hq"
-        mine.save()
-        connections.close_all()
-
-    def edited_first(planner, *args, **options):
-        thread = threading.Thread(target=user)
-        thread.start()
-        thread.join(20)
-        assert not thread.is_alive()
-        return plan(planner, *args, **options)
-
-    with mock.patch.object(Planner, "plan", edited_first):
-        assert brought(take(data)) == {"conflicts": 1}
-    assert Note.objects.using("hq").get().char == "hq"
-    assert Conflict.objects.using("hq").get().winner == "local"
-    carry("hq", "default")
-    assert_same("default", "hq")
-
-
-@pytest.mark.skipif(not SERVER, reason="SQLite has one writer at a time")
-@pytest.mark.django_db(databases=["default", "hq"], transaction=True)
-def test_an_edit_under_way_is_waited_for():
-    note = Note.objects.create(char="a")
-    carry()
-    note.char = "office"
-    note.save()
-    data, _ = write(to="hq")
-    written, go = threading.Event(), threading.Event()
-
-    def user():
-        with transaction.atomic(using="hq"):
-            mine = QuerySet(Note, using="hq").get()
-            mine.char = "hq"
-            mine.save()
-            written.set()
-            go.wait(20)
-        connections.close_all()
-
-    thread = threading.Thread(target=user)
-    thread.start()
-    assert written.wait(20)
-    threading.Timer(0.5, go.set).start()
-    report = take(data)
-    thread.join(20)
-    assert brought(report) == {"conflicts": 1}
-    assert Note.objects.using("hq").get().char == "hq"
