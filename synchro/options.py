@@ -7,10 +7,12 @@ stale option changes how the next run behaves, never what was sent or taken.
 from __future__ import annotations
 
 import datetime as dt
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dbsettings
 from dbsettings.loading import _get_cache_key, set_setting_value
+from django import forms
 from django.core.cache import cache
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
@@ -70,6 +72,12 @@ class PositiveIntegerValue(Written, dbsettings.PositiveIntegerValue):  # type: i
     """A whole number from 0."""
 
 
+class LevelValue(PositiveIntegerValue):
+    """A level of zstd."""
+
+    field = staticmethod(partial(forms.IntegerField, min_value=1, max_value=MAX_LEVEL))
+
+
 class SynchroSettings(dbsettings.Group):  # type: ignore[misc]  # dbsettings has no types
     """The options, each readable and assignable as an attribute; None where dbsettings could not read it."""
 
@@ -85,6 +93,6 @@ class SynchroSettings(dbsettings.Group):  # type: ignore[misc]  # dbsettings has
         help_text=_("Changes dated further in the future than this are refused."),
         default=DEFAULT_TOLERANCE_SECONDS,
     )
-    compression_level = PositiveIntegerValue(
+    compression_level = LevelValue(
         _("Compression level"), help_text=_("zstd level of the bundles, 1 to 19."), default=DEFAULT_LEVEL
     )

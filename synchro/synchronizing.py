@@ -279,30 +279,30 @@ def not_followed() -> Iterator[None]:
 def last_check_changed(sender: Any, value: Any, **_kwargs: Any) -> None:
     """Receiver of dbsettings' ``setting_changed``: setting ``options.last_check`` moves REMOTE's position.
 
-    To the last change that was made until then; what was made since is synchronized (again).
+    To the last change that was made until then; what was made since is synchronized (again). Without a date everything
+    that is in the log is.
     """
-    if getattr(sender, "key", None) != LAST_CHECK:
-        return
-    if not _following.get() or not isinstance(value, dt.datetime):
+    if getattr(sender, "key", None) != LAST_CHECK or not _following.get():
         return
     alias = conf.configured_remote()
     if alias is not None and changelog.available(DEFAULT_DB_ALIAS):
         move_checkpoint(value, alias)
 
 
-def move_checkpoint(moment: dt.datetime, remote: str, using: str = DEFAULT_DB_ALIAS) -> None:
+def move_checkpoint(moment: dt.datetime | None, remote: str, using: str = DEFAULT_DB_ALIAS) -> None:
     """Set the position of the database *remote* to where everything before was logged until *moment*.
 
-    Positions do not follow the times of capture exactly: what was captured later, but sealed earlier than something
-    that was captured until *moment*, is still to be sent.
+    To the beginning of the log where that is None. Positions do not follow the times of capture exactly: what was
+    captured later, but sealed earlier than something that was captured until *moment*, is still to be sent.
     """
-    until = round(moments.aware(moment).timestamp() * 1_000_000)
     with nodes.outermost(using, durable=False):
         node = nodes.lock_own(using)
         seal_pending(node, using)
         destination = _destination(node, remote, using)
-        later = ChangeLog.objects.using(using).filter(log=node, captured__gt=until)
+        later = ChangeLog.objects.using(using).filter(log=node, seq__isnull=False)
+        if moment is not None:
+            later = later.filter(captured__gt=round(moments.aware(moment).timestamp() * 1_000_000))
         first = later.order_by("seq").values_list("seq", flat=True).first()
         destination.seq = max(node.reset_seq, node.seq if first is None else first - 1)
-        destination.moved = moments.as_project_has_it(moment)
+        destination.moved = None if moment is None else moments.as_project_has_it(moment)
         destination.save(using=using)

@@ -4,8 +4,10 @@ import datetime as dt
 import io
 
 import pytest
-from dbsettings.loading import get_setting_storage
+from dbsettings.forms import customized_editor
+from dbsettings.loading import get_setting, get_setting_storage
 from dbsettings.models import Setting
+from django.contrib.auth.models import User
 from django.core.cache import cache
 from django.core.management import call_command
 from django.db import transaction
@@ -144,3 +146,10 @@ def test_the_migrations_are_complete(app):
     out = io.StringIO()
     call_command("makemigrations", app, check=True, dry_run=True, stdout=out)
     assert "No changes" in out.getvalue()
+
+
+@pytest.mark.parametrize(("level", "fits"), [("0", False), ("1", True), ("19", True), ("20", False), ("", False)])
+def test_the_editor_takes_only_levels_that_there_are(level, fits):
+    page = customized_editor(User(is_superuser=True), [get_setting("synchro.options", "", "compression_level")])
+    form = page({"synchro.options____compression_level": level})
+    assert form.is_valid() is fits

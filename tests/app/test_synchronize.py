@@ -158,6 +158,18 @@ def test_setting_the_checkpoint_back_sends_again_what_came_after():
     assert run() == "No changes since last synchronization."
 
 
+def test_taking_the_checkpoint_away_sends_everything_that_is_logged_again():
+    Tag.objects.create(name="forgotten")
+    reset_synchro()
+    Tag.objects.create(name="a")
+    synchronize()
+    Tag.objects.using("hq").update(name="changed past the log")
+    options.last_check = None
+    assert run() == "Synchronization performed successfully."
+    assert [tag.name for tag in Tag.objects.using("hq").all()] == ["a"]
+    assert options.last_check is not None
+
+
 def test_reset_makes_everything_count_as_synchronized():
     Tag.objects.create(name="a")
     reset_synchro()
