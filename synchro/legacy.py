@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import ast
 import datetime as dt
+import decimal
 import logging
 import re
+import uuid
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple, cast
@@ -278,19 +280,51 @@ def _log_links(spec: ModelSpec, field: models.ManyToManyField[Any, Any], pk_valu
     return logged
 
 
+# What the values of fields look like in Python's own writing, besides literals. Nothing else is ever called.
+_MADE: dict[str, Callable[..., Any]] = {
+    "datetime.date": dt.date,
+    "datetime.datetime": dt.datetime,
+    "datetime.time": dt.time,
+    "datetime.timedelta": dt.timedelta,
+    "Decimal": decimal.Decimal,
+    "UUID": uuid.UUID,
+}
+
+
+def _key(text: str) -> Any:
+    """The natural key that an old version wrote as ``repr()``, of Python 2 or 3. Raises what bad input makes raise."""
+    text = re.sub(r"(?<=\d)L(?=[,)])", "", text)  # Python 2 marked long integers
+    text = re.sub(r"tzinfo=<UTC>|tzinfo=datetime\.timezone\.utc", "tzinfo='UTC'", text)
+    return _value(ast.parse(text, mode="eval").body)
+
+
+def _value(node: ast.expr) -> Any:
+    if isinstance(node, (ast.Tuple, ast.List)):
+        return tuple(_value(each) for each in node.elts)
+    if not isinstance(node, ast.Call):
+        return ast.literal_eval(node)
+    make = _MADE.get(ast.unparse(node.func))
+    if make is None:
+        raise ValueError(f"{ast.unparse(node.func)} is no value of a field")
+    named = {str(each.arg): _value(each.value) for each in node.keywords}
+    if named.get("tzinfo") == "UTC":
+        named["tzinfo"] = dt.UTC
+    return make(*(_value(each) for each in node.args), **named)
+
+
 def _key_state(spec: ModelSpec, text: str | None) -> serialize.State:
     """The fields of the natural key of an object that is gone, as far as its old ``repr()`` tells them."""
     paths = naturalkeys.key_paths(spec.model)
     if text is None or paths is None or any("__" in path for path in paths):
         return {}
     try:
-        key = ast.literal_eval(re.sub(r"(?<=\d)L(?=[,)])", "", text))  # Python 2 marked long integers
+        key = _key(text)
         columns = [cast("registry.AnyField", spec.model._meta.get_field(path)) for path in paths]
         state = {
             column.name: values.encode(column, column.to_python(part))
             for column, part in zip(columns, key, strict=True)
         }
-    except (ValueError, SyntaxError, TypeError, ValidationError):
+    except (ValueError, SyntaxError, TypeError, ArithmeticError, ValidationError):
         logger.warning("%s: the natural key of a deleted object cannot be read: %s", spec.label, text)
         return {}
     return state

@@ -2,6 +2,8 @@
 
 import datetime as dt
 import io
+import uuid
+from decimal import Decimal
 from unittest import mock
 
 import pytest
@@ -15,6 +17,7 @@ from django.utils import timezone
 from synchro import DisableSynchroLog, legacy
 from synchro.models import ChangeLog, RemoteReference, options
 from tests.project.office.models import Agent, Note, Skill, Town, Worker
+from tests.project.shop.models import Note as ShopNote
 
 CHECKED = dt.datetime(2020, 5, 1, 12, tzinfo=dt.UTC)
 LATER = CHECKED + dt.timedelta(hours=1)
@@ -169,11 +172,28 @@ def test_deletions_find_their_objects_by_reference_and_by_old_key(old):
     old.change(Note, 3, 3)
     old.change(Town, 4, 3, key="('by key',)")
     old.change(Town, 5, 3, key="(u'l',)")
-    old.change(Town, 6, 3, key="(datetime.date(2020, 1, 1),)")  # tells nothing that could be trusted
+    for pk, unreadable in enumerate(("(Decimal('x'),)", "(datetime.timedelta(10**12),)", "(f(),)", "(", "5"), 6):
+        old.change(Town, pk, 3, key=unreadable)
     migrate()
     call_command("synchronize", stdout=io.StringIO())
     assert list(Town.objects.using("hq").values_list("name", flat=True)) == ["stays"]
     assert not Note.objects.using("hq").exists()
+
+
+def test_a_key_may_hold_whatever_a_field_can_hold(old, settings):
+    settings.SYNCHRO_MODELS = (("shop", "Note"),)
+    settings.SYNCHRO_NATURAL_KEYS = {"shop.note": ["integer", "day", "price", "uid", "moment"]}
+    moment = dt.datetime(2013, 1, 2, 3, 4, 5, 6, tzinfo=dt.UTC)
+    uid = uuid.UUID(int=7)
+    for price in ("1.5000", "2.5000"):
+        held = {"integer": 5, "day": dt.date(2013, 1, 2), "price": Decimal(price), "uid": uid, "moment": moment}
+        quietly(lambda held=held: ShopNote.objects.using("hq").create(**held))
+    old.checked()
+    key = f"(5L, datetime.date(2013, 1, 2), Decimal('1.5000'), {uid!r}, "
+    old.change(ShopNote, 4, 3, key=key + "datetime.datetime(2013, 1, 2, 3, 4, 5, 6, tzinfo=<UTC>))")
+    migrate()
+    call_command("synchronize", stdout=io.StringIO())
+    assert [note.price for note in ShopNote.objects.using("hq").all()] == [Decimal("2.5000")]
 
 
 def test_keys_are_never_evaluated(old, tmp_path):
