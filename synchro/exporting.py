@@ -223,8 +223,8 @@ def look_around(target: str | Path | BinaryIO | None, using: str) -> str | None:
     folder = path if path.is_dir() else path.parent
     if node is None or (using == DEFAULT_DB_ALIAS and node.name != conf.node_name(using)) or not folder.is_dir():
         return None  # nothing was written yet, or it is a copy that has not taken its own id yet
-    files = {*folder.glob(f"{node.ident}-*{SUFFIX}*"), *([path] if path.is_file() else ())}
-    ends = [each for file in files for each in _ends(file, node)]
+    files = {*folder.glob(f"{node.ident}-*{SUFFIX}*"), path}
+    ends = [each for file in files if file.is_file() for each in _ends(file, node)]
     found = restoring.parting_by_files(ends, node, using)
     if found is None:
         return None
@@ -545,10 +545,12 @@ def _path(target: str | Path | BinaryIO | None, job: Job, using: str) -> Path | 
     if target is not None and not isinstance(target, (str, Path)):
         return None
     path = media.named(target)
-    if path.is_dir():
+    if inside := path.is_dir():
         media.check_mounted(path, job.node, using)
         path = next(path / name for name in _names(job) if not (job.recipients and (path / name).exists()))
-    if path.is_file() and path.stat().st_size and not _is_range(path, job):
+    # A link whose name nobody chose leads to what somebody else did.
+    linked = inside and path.is_symlink()
+    if linked or (path.is_file() and path.stat().st_size and not _is_range(path, job)):
         raise ExportError(
             _("%(path)s exists, and is another bundle or something else.") % {"path": path},
             hint=_("Nothing was overwritten. Move it away, or name another file."),

@@ -233,7 +233,7 @@ def _files(sources: Sequence[str | Path | BinaryIO]) -> Iterator[str | Path | Bi
         elif place is not None:
             yield str(place)
         elif isinstance(source, (str, Path)) and Path(source).is_dir():
-            found = sorted(path for suffix in SUFFIXES for path in Path(source).glob(f"*{suffix}"))
+            found = sorted(path for suffix in SUFFIXES for path in Path(source).glob(f"*{suffix}") if path.is_file())
             if not found:
                 raise ImportRefusedError(
                     _("%(source)s has no bundles (*%(suffix)s).") % {"source": source, "suffix": SUFFIXES[0]}

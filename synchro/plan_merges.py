@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from synchro import reasons, references
+from synchro import reasons, references, registry
 from synchro.plan import Fold, HoldError, Incoming, Plan, Write
 from synchro.registry import ModelSpec
 from synchro.resolving import Outlook, Slot
@@ -36,6 +36,8 @@ def plan_same(plan: Plan, outlook: Outlook, spec: ModelSpec, change: Incoming, n
     one, other = outlook.by_id(spec, first), outlook.by_id(spec, second)
     slot = one or other or outlook.create(spec, first)
     if one is not None and other is not None and one is not other:
+        if one.known and other.known and registry.is_for_people(spec.model):
+            raise HoldError(reasons.ACCOUNTS(model=spec.label))
         slot = unite(plan, outlook, spec, one, other, announce=False)
     for object_id in (first, second):
         if object_id not in slot.ids or one is None or other is None:

@@ -237,10 +237,12 @@ class Planner:
         # The links of a tracked multi-table child may be declared by a parent that is not tracked itself.
         linked = isinstance(record, Change) and record.field is not None and found.model in registry.written()
         if isinstance(record, Change) and not (registry.is_tracked(found.model) or linked):
-            if record.action == Action.SAME and found.model in self._needed:
-                return found
-            raise HoldError(reasons.NOT_TRACKED(model=record.model))
-        if isinstance(record, Change) and not registry.accepts(change.stamp.node, found.model):
+            if record.action != Action.SAME or found.model not in self._needed:
+                raise HoldError(reasons.NOT_TRACKED(model=record.model))
+            accepted = registry.accepts_object(change.stamp.node, found.model)
+        else:
+            accepted = isinstance(record, ObjectRecord) or registry.accepts(change.stamp.node, found.model)
+        if not accepted:
             raise HoldError(reasons.NOT_ACCEPTED(model=record.model, node=change.stamp.node))
         return found
 
@@ -503,6 +505,10 @@ class Planner:
         key = spec.model._meta.pk
         if created and isinstance(key, models.ForeignKey) and key.name in spec.relations and key.name not in given:
             raise HoldError(reasons.NO_PRIMARY_KEY(model=spec.label, field=key.name))
+        for label in slot.rows if created else ():  # a child is made of what is there
+            parent = registry.by_label(label)
+            if parent is not None and not registry.accepts(change.stamp.node, parent):
+                raise HoldError(reasons.NOT_ACCEPTED(model=label, node=change.stamp.node))
         if not slot.alive and slot.known:
             plan.revived.append((slot, slot.unborn))
         plan.operations.append(Write(slot, spec, given, created, change, frozenset(slot.rows), wholly))

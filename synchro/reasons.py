@@ -77,6 +77,7 @@ def told(text: str) -> str:
 
 NOT_TRACKED = Reason("%(model)s is not tracked here: SYNCHRO_MODELS does not name it")
 NOT_ACCEPTED = Reason("%(model)s is not accepted from %(node)s: SYNCHRO_ACCEPT does not name it")
+ACCOUNTS = Reason("%(model)s is not tracked, and rights hang on its rows: no bundle makes two of them one")
 NOT_INSTALLED = Reason("%(model)s is not installed here")
 NEWER = Reason("%(model)s is of version %(there)s at the sender, and %(here)s here")
 NO_FIELD = Reason("%(model)s has no field %(field)s here")

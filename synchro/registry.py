@@ -160,6 +160,11 @@ def gives_rights(model: ModelClass) -> bool:
     return not is_tracked(model) and any(each._meta.label_lower in _RIGHTS for each in family)
 
 
+def is_for_people(model: ModelClass) -> bool:
+    """Whether rows of *model* are accounts, or rights hang on them, and it is not tracked: no bundle merges two."""
+    return _is_account(model) or gives_rights(model)
+
+
 def _travels(field: AnyField, skipped: frozenset[str]) -> bool:
     if field.name in skipped or field.attname in skipped or getattr(field, "generated", False):
         return False

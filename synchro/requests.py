@@ -150,6 +150,7 @@ def write_request(request: Request, target: str | Path | None = None, *, encrypt
     path = media.named(target, RequestError)
     if path.is_dir():
         path /= f"{request.by}-asks-{request.of}{SUFFIX}{'' if recipients is None else ENCRYPTED}"
+        path.unlink(missing_ok=True)  # perhaps a link, to what somebody else chose
     path.write_bytes(text if recipients is None else encrypt(text, recipients))
     return path
 

@@ -14,6 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.utils.translation import gettext as _
 
 from changelog_format import BundleError
+from changelog_format.output import clean
 from synchro import changelog, reasons
 from synchro.errors import SynchroError
 from synchro.hints import hint_of
@@ -51,7 +52,11 @@ class SpokenCommand(BaseCommand):
     def say(self, text: str, stream: OutputWrapper | None = None) -> None:
         """Print what went well; with ``--verbosity 0`` only warnings, JSON, and what was asked for are printed."""
         if not self._quiet:
-            (stream or self.stdout).write(text)
+            (stream or self.stdout).write(cleaned(text))
+
+    def warn(self, text: str) -> None:
+        """Print what somebody should look at."""
+        self.stdout.write(self.style.WARNING(cleaned(text)))
 
     @contextmanager
     def working(self, options: dict[str, Any], *, interrupted: str) -> Iterator[None]:
@@ -79,6 +84,11 @@ class SpokenCommand(BaseCommand):
             text %= {"error": voice.trouble.strerror}
             raise CommandError(text, returncode=UNSAID)
         return result
+
+
+def cleaned(text: str) -> str:
+    """*text*, in which somebody else's file may be quoted, such that it cannot steer the terminal."""
+    return "\n".join(map(clean, text.split("\n")))
 
 
 class _Voice:
@@ -120,29 +130,33 @@ def add_database(parser: ArgumentParser) -> None:
     )
 
 
+def _refused(text: str) -> CommandError:
+    return CommandError(cleaned(text))
+
+
 @contextmanager
 def reported(using: str, *, interrupted: str) -> Iterator[None]:
     """Turn this project's errors into ``CommandError``; *interrupted* says what Ctrl-C left behind."""
     try:
         if not changelog.available(using):
-            raise CommandError(
+            raise _refused(
                 _("The database %(alias)r lacks synchro's tables. Run `manage.py migrate` first.") % {"alias": using}
             )
         yield
     except SynchroError as error:
-        raise CommandError(f"{reasons.told(str(error))}\n{error.hint}".rstrip()) from error
+        raise _refused(f"{reasons.told(str(error))}\n{error.hint}".rstrip()) from error
     except BundleError as error:
         name = ", ".join(getattr(error, "__notes__", [_("The bundle")]))
         if hint := hint_of(error):
-            raise CommandError(f"{name}: {error}\n{_('Nothing was imported.')} {hint}") from error
-        raise CommandError(
+            raise _refused(f"{name}: {error}\n{_('Nothing was imported.')} {hint}") from error
+        raise _refused(
             _("%(name)s is damaged or no bundle: %(error)s\nNothing was imported.") % {"name": name, "error": error}
         ) from error
     except OSError as error:
-        raise CommandError(f"{error.filename or _('The file')}: {error.strerror or error}") from error
+        raise _refused(f"{error.filename or _('The file')}: {error.strerror or error}") from error
     # The driver's own errors too: Django does not translate what closing a cursor of a lost connection raises.
     except (DatabaseError, connections[using].Database.Error) as error:  # type: ignore[attr-defined]
-        raise CommandError(
+        raise _refused(
             _("The database refused: %(error)s\nNothing was changed; the same command can be run again.")
             % {"error": error}
         ) from error

@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy, pgettext, pgettext_lazy
 
 from synchro.actors import REASON
 from synchro.conflicts import ConflictInfo, conflict, conflicts, keep, merge, take
-from synchro.management.commanding import SpokenCommand, add_database
+from synchro.management.commanding import SpokenCommand, add_database, cleaned
 
 ACTIONS = ("list", "show", "take", "keep", "merge")
 
@@ -82,7 +82,7 @@ class Command(SpokenCommand):
                 self._show(each)
         else:
             for each in found:
-                self.stdout.write(_line(each))
+                self.stdout.write(cleaned(_line(each)))
             if not found:
                 self.stdout.write(_("Nothing waits for a decision."))
 
@@ -98,18 +98,18 @@ class Command(SpokenCommand):
         return merge(number, incoming=options["incoming"], values=_assigned(options["set"]), by=by, using=using)
 
     def _show(self, each: ConflictInfo) -> None:
-        self.stdout.write(_line(each))
+        self.stdout.write(cleaned(_line(each)))
         for name, side in ((pgettext("side", "here"), each.local), (pgettext("side", "incoming"), each.incoming)):
             told = [_made(side)]
             if why := (side.get("context") or {}).get(REASON):
                 told.append(_text(why))
             if side.get("action") == "delete":
                 told.append(pgettext("side", "deleted"))
-            self.stdout.write(f"  {name:9} {', '.join(told)}")
+            self.stdout.write(cleaned(f"  {name:9} {', '.join(told)}"))
         for name in each.differing():
             mine, theirs = ((side.get("fields") or {}).get(name) for side in (each.local, each.incoming))
             text = _("%(field)s: %(mine)s here, %(theirs)s incoming")
-            self.stdout.write("  " + text % {"field": name, "mine": _text(mine), "theirs": _text(theirs)})
+            self.stdout.write(cleaned("  " + text % {"field": name, "mine": _text(mine), "theirs": _text(theirs)}))
 
 
 def _made(side: Mapping[str, Any]) -> str:

@@ -16,7 +16,7 @@ from synchro import reasons
 from synchro.conf import POLICIES
 from synchro.drift import Difference
 from synchro.importing import ImportReport, import_bundles, retry_held
-from synchro.management.commanding import SpokenCommand, add_database
+from synchro.management.commanding import SpokenCommand, add_database, cleaned
 from synchro.replaying import Until, parse_until, replay
 from synchro.seal import MICROSECONDS, tolerance
 
@@ -219,38 +219,32 @@ class Command(SpokenCommand):
 
     def _warn(self, difference: Difference) -> None:
         """What is concerned is said before anything is written."""
-        self.stdout.write(self.style.WARNING("  " + _("schema: %(difference)s") % {"difference": difference}))
+        self.warn("  " + _("schema: %(difference)s") % {"difference": difference})
 
     def _tell(self, report: ImportReport, *, verbosity: int) -> None:
         if report.new_id is not None:
-            self.stdout.write(
-                self.style.WARNING(
-                    _(
-                        "This database was restored from a backup: others have later changes of it. It goes on as "
-                        "%(new_id)s; its next bundle carries what they may lack."
-                    )
-                    % {"new_id": report.new_id}
+            self.warn(
+                _(
+                    "This database was restored from a backup: others have later changes of it. It goes on as "
+                    "%(new_id)s; its next bundle carries what they may lack."
                 )
+                % {"new_id": report.new_id}
             )
         if report.sender_ahead * MICROSECONDS > tolerance():
-            self.stdout.write(
-                self.style.WARNING(
-                    ngettext(
-                        "%(file)s: the clock of %(node)s is ahead of this machine's by %(seconds)d second or more. "
-                        "Set both right.",
-                        "%(file)s: the clock of %(node)s is ahead of this machine's by %(seconds)d seconds or more. "
-                        "Set both right.",
-                        seconds := round(report.sender_ahead),
-                    )
-                    % {"file": report.file, "node": report.node, "seconds": seconds}
+            self.warn(
+                ngettext(
+                    "%(file)s: the clock of %(node)s is ahead of this machine's by %(seconds)d second or more. "
+                    "Set both right.",
+                    "%(file)s: the clock of %(node)s is ahead of this machine's by %(seconds)d seconds or more. "
+                    "Set both right.",
+                    seconds := round(report.sender_ahead),
                 )
+                % {"file": report.file, "node": report.node, "seconds": seconds}
             )
         if report.withheld:
-            self.stdout.write(
-                self.style.WARNING(
-                    _("%(file)s: %(node)s does not tell this deployment %(fields)s. What it has there goes to nobody.")
-                    % {"file": report.file, "node": report.node, "fields": ", ".join(report.withheld)}
-                )
+            self.warn(
+                _("%(file)s: %(node)s does not tell this deployment %(fields)s. What it has there goes to nobody.")
+                % {"file": report.file, "node": report.node, "fields": ", ".join(report.withheld)}
             )
         if report.own:
             self.say(
@@ -295,16 +289,14 @@ class Command(SpokenCommand):
     def _tell_held(self, report: ImportReport, *, verbosity: int) -> None:
         if verbosity > 1:
             for what, model, object_id in report.details:
-                self.stdout.write(f"  {_HAPPENED[what]!s:10} {model} {object_id}")
+                self.stdout.write(cleaned(f"  {_HAPPENED[what]!s:10} {model} {object_id}"))
         for missing in report.missing_files:
-            self.stdout.write(self.style.WARNING("  " + _("missing: %(file)s") % {"file": missing}))
+            self.warn("  " + _("missing: %(file)s") % {"file": missing})
         for held in report.held_changes:
-            self.stdout.write(
-                self.style.WARNING(
-                    "  "
-                    + _("held: %(model)s %(id)s: %(reason)s")
-                    % {"model": held.model, "id": held.id, "reason": reasons.told(held.reason)}
-                )
+            self.warn(
+                "  "
+                + _("held: %(model)s %(id)s: %(reason)s")
+                % {"model": held.model, "id": held.id, "reason": reasons.told(held.reason)}
             )
         if report.held and not report.dry_run:
             self.say(_("Held changes are kept and tried again at each import. See `manage.py synchro_status`."))
