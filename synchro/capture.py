@@ -145,18 +145,18 @@ def _capturing(save_table: Callable[..., bool]) -> Callable[..., bool]:
     ) -> bool:
         alias = using or router.db_for_write(type(self), instance=self)
         verbatim = _verbatim.get() is self
-        if verbatim or not changelog.logs(alias):
+        connection: Any = connections[alias]
+        if verbatim or not changelog.logs_at(connection):
             with muting.atomic_if_paused(alias):
                 return save_table(self, raw or verbatim, cls, force_insert, force_update, alias, update_fields)
-        connection = connections[alias]
         if not connection.in_atomic_block:
             with transaction.atomic(using=alias, savepoint=False):
                 updated = save_table(self, raw, cls, force_insert, force_update, alias, update_fields)
-                _saved(self, cls, added=not updated, partial=raw or bool(update_fields), using=alias)
+                _saved(self, cls, added=not updated, partial=raw or bool(update_fields), connection=connection)
             return updated
         try:
             updated = save_table(self, raw, cls, force_insert, force_update, alias, update_fields)
-            _saved(self, cls, added=not updated, partial=raw or bool(update_fields), using=alias)
+            _saved(self, cls, added=not updated, partial=raw or bool(update_fields), connection=connection)
         except BaseException:
             # All that an atomic block without a savepoint does inside of another; it would cost a tenth of a save.
             connection.needs_rollback = True
@@ -166,15 +166,17 @@ def _capturing(save_table: Callable[..., bool]) -> Callable[..., bool]:
     return _save_table
 
 
-def _saved(instance: models.Model, table: ModelClass, *, added: bool, partial: bool, using: str) -> None:
+def _saved(instance: models.Model, table: ModelClass, *, added: bool, partial: bool, connection: Any) -> None:
     """Log the object of which the row in *table* was just written, once all the tables of a multi-table object are."""
     concrete = cast("ModelClass", type(instance)._meta.concrete_model)
     plain = _plain.get(table)
     if plain is not None and concrete is table:  # nearly all; the rest of this function would come to the same
         seen = vars(instance)
         seen[_SEEN] = seen.get(_SEEN, 0) + 1
-        _log_saved(plain, instance, instance.pk, Action.ADD if added else Action.CHANGE, partial=partial, using=using)
+        action = Action.ADD if added else Action.CHANGE
+        _log_saved(plain, instance, instance.pk, action, partial=partial, connection=connection)
         return
+    using = connection.alias
     link = registry.tracked_links().get(table)
     if link is not None:
         links.row_saved(link, instance, using)
@@ -193,17 +195,17 @@ def _saved(instance: models.Model, table: ModelClass, *, added: bool, partial: b
     model_spec = spec(table)
     # A parent saved with its child's instance has its own primary key: in a chain of one-to-one links they are equal.
     pk = instance.pk if concrete is table else getattr(instance, table._meta.pk.attname)
-    _log_saved(model_spec, instance, pk, action, partial=partial, using=using)
+    _log_saved(model_spec, instance, pk, action, partial=partial, connection=connection)
 
 
 def _log_saved(
-    model_spec: ModelSpec, instance: models.Model, pk: Any, action: Action, *, partial: bool, using: str
+    model_spec: ModelSpec, instance: models.Model, pk: Any, action: Action, *, partial: bool, connection: Any
 ) -> None:
     state = None if partial else serialize.instance_state(model_spec, instance)
     if state is None:
-        changelog.log_rows(model_spec, [pk], action, using)
+        changelog.log_rows(model_spec, [pk], action, connection.alias)
     else:
-        changelog.append(changelog.state_entry(model_spec, pk, action, state), using)
+        changelog.append(changelog.state_entry(model_spec, pk, action, state), connection.alias, connection)
 
 
 def _announced(

@@ -6,6 +6,7 @@ key the compact JSON array of its parts.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import orjson
@@ -26,9 +27,9 @@ def converted(model: ModelClass, pk: Any) -> Any:
 
 def to_text(model: ModelClass, pk: Any) -> str:
     """The text of primary key *pk* of *model*; *pk* is a value as the database gave it, or as it was assigned."""
-    fields = model._meta.pk_fields
-    if type(pk) is int and isinstance(_leaf(fields[0]), models.IntegerField):
+    if type(pk) is int and _is_numbered(model):
         return str(pk)
+    fields = model._meta.pk_fields
     if len(fields) > 1:
         parts = [values.encode(field, _converted(field, part)) for field, part in zip(fields, pk, strict=True)]
         return orjson.dumps(parts).decode()
@@ -52,6 +53,12 @@ def from_text(model: ModelClass, text: str) -> Any:
             raise values.UndecodableValueError(reasons.EMPTY_PART(model=model._meta.label_lower, value=repr(text)))
         return tuple(values.decode(field, part) for field, part in zip(fields, parts, strict=True))
     return values.decode(fields[0], _from_leaf_text(fields[0], text))
+
+
+@cache
+def _is_numbered(model: ModelClass) -> bool:
+    """Whether primary keys of *model* are whole numbers."""
+    return isinstance(_leaf(model._meta.pk_fields[0]), models.IntegerField)
 
 
 def _converted(field: models.Field[Any, Any], value: Any) -> Any:

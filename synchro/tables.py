@@ -38,10 +38,16 @@ def exists(model: ModelClass, using: str) -> bool:
     A table that is there is asked for once a process; one that is missing again and again, for another process may run
     ``migrate``, though not at each save.
     """
-    key = (using, connections[using].settings_dict["NAME"], model._meta.db_table)
+    return is_there(model, connections[using])
+
+
+def is_there(model: ModelClass, connection: Any) -> bool:
+    """The same of the database of *connection*."""
+    key = (connection.alias, connection.settings_dict["NAME"], model._meta.db_table)
     asked = _existing.get(key)
-    if asked is None or (asked is not True and time.monotonic() - asked > ASK_AGAIN_SECONDS):
-        connection = connections[using]
+    if asked is True:
+        return True
+    if asked is None or time.monotonic() - asked > ASK_AGAIN_SECONDS:
         with connection.cursor() as cursor:
             there = model._meta.db_table in connection.introspection.table_names(cursor)
         asked = _existing[key] = True if there else time.monotonic()

@@ -350,6 +350,7 @@ def _decode_binary(value: Any) -> Any:
 
 
 _EXACT: Final = 1e16
+_USUAL_DEPTH: Final = 20
 _JSON_SCALARS: Final = frozenset({str, int, bool, type(None)})
 
 
@@ -368,6 +369,24 @@ def _plain_json(value: Any) -> bool:
     return False
 
 
+def _is_carried_as_it_is(value: Any, depth: int = 0) -> bool:
+    """Whether *value* is plain, and its JSON form is the very same: what one look can tell, not two."""
+    kind = type(value)
+    if kind is str:
+        return bool(value.isascii())
+    if kind is int:
+        return bool(INT64_MIN <= value <= INT64_MAX)
+    if kind is list:
+        return depth < _USUAL_DEPTH and all(_is_carried_as_it_is(item, depth + 1) for item in value)
+    if kind is dict:
+        return (
+            depth < _USUAL_DEPTH
+            and all(type(name) is str and name.isascii() and name[:1] != "$" for name in value)
+            and all(_is_carried_as_it_is(item, depth + 1) for item in value.values())
+        )
+    return _plain_json(value)
+
+
 def _json_codec(field: models.JSONField[Any, Any]) -> Codec:
     custom = field.encoder is not None or field.decoder is not None
 
@@ -380,9 +399,11 @@ def _json_codec(field: models.JSONField[Any, Any]) -> Codec:
         return encode_value(value)
 
     def assigned(value: Any) -> Any:
-        if value is None or custom or not _plain_json(value):
+        if value is None or custom:
             return INEXACT
-        return encode_value(value)
+        if _is_carried_as_it_is(value):
+            return value
+        return encode_value(value) if _plain_json(value) else INEXACT
 
     def to_python(value: Any) -> Any:
         decoded = decode_value(value)
