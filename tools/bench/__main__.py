@@ -44,9 +44,7 @@ def options():
     parser.add_argument(
         "--databases", default="sqlite,postgres", help="sqlite, postgres, mariadb (default: %(default)s)"
     )
-    parser.add_argument(
-        "--only", default="", help="only works and contestants with one of these words, comma-separated"
-    )
+    parser.add_argument("--only", default="", help="only works and contestants that begin so, comma-separated")
     parser.add_argument("--django", default="5.2", help="the version of Django (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
     return parser.parse_args()
@@ -116,7 +114,7 @@ def chosen(kind, only):
     found = [each for each in CONTESTANTS if kind in each.databases]
     if not words:
         return found
-    wanted = [each for each in found if any(word in f"{each.work} / {each.name}" for word in words)]
+    wanted = [each for each in found if any(each.work.startswith(word) or each.name.startswith(word) for word in words)]
     works = {each.work for each in wanted}
     first = {}
     for each in found:
