@@ -46,7 +46,7 @@ stored. What to do about signatures and keys: hints. What is wrong with settings
 keychecks. Who makes a change, and why: actors, with middleware for requests; around (and pause) run functions inside
 blocks. How far something long has got: progress.
 
-For who looks back: timeline tells what happened to one object.
+For who looks back: timeline tells what happened to one object, naming what people call it.
 
 Straight from database to database: synchronizing, with folding (one change an object) and guest (a REMOTE without our
 tables). core, utility and settings hold the names that 0.2 to 0.7 had there.

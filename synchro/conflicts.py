@@ -16,21 +16,20 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from changelog_format import Change
-from changelog_format.dates import format_date
 from synchro import apply, claims, nodes, reasons, references, registry, serialize, tables, values, versions
 from synchro.actors import REASON, acting
 from synchro.errors import ResolveError
 from synchro.filing import IncomingFiles, awaited, contents_of
-from synchro.history import MOST, Step, history
 from synchro.models import ChangeLog, Conflict, Node, Version
 from synchro.pause import DisableSynchroLog
 from synchro.plan import HoldError, Incoming, Link, Plan, Write
 from synchro.planner import Planner
 from synchro.portable import Translator
 from synchro.recording import Recorder, root_of
-from synchro.registry import ModelSpec
+from synchro.registry import ModelClass, ModelSpec
 from synchro.resolving import Slot
 from synchro.seal import seal_pending
+from synchro.timeline import MOST, Step, of_row
 from synchro.values import UndecodableValueError
 from synchro.versions import Key
 
@@ -88,13 +87,11 @@ def present(found: ConflictInfo, pk_text: str, *, using: str = DEFAULT_DB_ALIAS)
     spec = registry.spec(model)
     pk = references.pk_value(spec, pk_text)
     state = {} if pk is None else serialize.row_states(spec, [pk], using)
-    steps, _total = history(model, pk_text, number=MOST, using=using)
-    arrived = {found.incoming.get("date")}
-    made = next((each for each in steps if not each.held and not each.link and _date(each) not in arrived), None)
+    made = _made(model, pk_text, found.incoming.get("date"), using)
     local: dict[str, Any] = dict(found.local)
     if made is not None:
-        local = {"date": _date(made), "actor": made.actor, "context": {**made.context, REASON: made.reason}}
-        local["node"] = made.node or None
+        local = {"date": made.date, "actor": made.actor, "context": {**made.context, REASON: made.reason or ""}}
+        local["node"] = made.node
         local = {name: value for name, value in local.items() if value}
     local.pop("action", None)
     if pk not in state:
@@ -105,8 +102,16 @@ def present(found: ConflictInfo, pk_text: str, *, using: str = DEFAULT_DB_ALIAS)
     return replace(found, local={**local, "fields": fields, "refs": refs})
 
 
-def _date(step: Step) -> str:
-    return format_date(step.microseconds)
+def _made(model: ModelClass, pk_text: str, arrived: str | None, using: str) -> Step | None:
+    """What made the row as it is here: the newest change that could be applied and is not the one that *arrived*."""
+    for start in range(0, MOST, 50):
+        steps, total = of_row(model, pk_text, start=start, number=50, using=using)
+        for each in steps:
+            if not (each.held or each.link or each.same) and each.date != arrived:
+                return each
+        if start + len(steps) >= total:
+            return None
+    return None
 
 
 def take(number: int, *, by: str = "", using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:

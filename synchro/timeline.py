@@ -11,7 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import orjson
 from django.db import DEFAULT_DB_ALIAS
@@ -23,13 +23,16 @@ from changelog_format.history import ABSENT, Difference, bundles_in, changes, di
 from synchro import naturalkeys, nodes, pks, references, registry, serialize
 from synchro.actors import REASON
 from synchro.errors import TimelineError
-from synchro.models import ChangeLog, Held, MergedRow
+from synchro.models import Action, ChangeLog, Held, MergedRow
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
-from synchro.registry import ModelSpec
+from synchro.registry import ModelClass, ModelSpec
 
 PK_PREFIX = "pk:"
 _OBJECT_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*-[0-9a-f]{8}/.+", re.DOTALL)
 _LAST = 2**62
+_PENDING = "\U0010ffff"  # what is pending is later than what is dated the same
+MOST = 5000
+"""Changes of one row through which one can leaf, the newest."""
 
 _State = tuple[Mapping[str, Any], Mapping[str, str]]
 """Fields and refs."""
@@ -42,7 +45,7 @@ class Step:
     ``fields`` is what it did to the fields (for the first state that is known, every field). ``link`` is the m2m field
     of a link and ``target`` what is at its other end, by natural key or id. ``same``: two ids that turned out to be one
     object. ``unaware``: it was made without knowing of the change before. ``held``: why it could not be applied here
-    yet. ``file`` is the bundle that it was read from.
+    yet. ``file`` is the bundle that it was read from, ``entry`` its primary key in the log.
     """
 
     date: str
@@ -63,10 +66,11 @@ class Step:
     unaware: bool = False
     held: str | None = None
     file: str | None = None
+    entry: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As ``--json`` prints it; what a state does not have is left out of ``fields``."""
-        data = {name: getattr(self, name) for name in self.__slots__}
+        data = {name: getattr(self, name) for name in self.__slots__ if name != "entry"}
         data["fields"] = {
             each.field: {
                 side: value for side, value in (("before", each.before), ("after", each.after)) if value is not ABSENT
@@ -86,10 +90,11 @@ class _Found:
     held: str | None = None
     file: str | None = None
     folded: bool = False
+    entry: int | None = None
 
     @property
     def stamp(self) -> tuple[str, str]:
-        return self.change.date, self.node or "\U0010ffff"  # what is pending is later than what is dated the same
+        return self.change.date, self.node or _PENDING
 
 
 def parse_key(words: Sequence[str]) -> str | list[Any]:
@@ -126,7 +131,7 @@ def from_log(label: str, key: str | list[Any], *, using: str = DEFAULT_DB_ALIAS)
     text = _row(spec, key, using)
     if text is None and isinstance(key, list):
         text = _formerly(spec, key, using)
-    found = [] if text is None else list(_logged(spec, {text}, using))
+    found = [] if text is None else list(_logged(_changes_of(spec, {text}, using), using))
     if not found:
         raise TimelineError(
             _("The log has no change of %(model)s %(key)s.") % {"model": spec.label, "key": _called(key)},
@@ -197,17 +202,82 @@ def _formerly(spec: ModelSpec, key: list[Any], using: str) -> str | None:
     return next(iter(texts), None)
 
 
-def _logged(spec: ModelSpec, texts: set[str], using: str) -> Iterator[_Found]:
+def of_row(
+    model: ModelClass, pk_text: str, *, start: int = 0, number: int = 50, using: str = DEFAULT_DB_ALIAS
+) -> tuple[list[Step], int]:
+    """*number* changes of the row *pk_text* of *model* after the *start* newest, newest first; and how many there are.
+
+    Reads these alone, with what they were made on.
+    """
+    rows = _changes_of(registry.spec(model), {pk_text}, using)
+    columns = "pk", "date", "captured", "origin__ident", "base", "base_node__ident", "link", "action", "imported"
+    places = sorted(_Place.of(*row) for row in rows.order_by("-pk").values_list(*columns)[:MOST])
+    shown = places[::-1][start : start + number]
+    needed = _needed(places, {each.pk for each in shown})
+    steps = {step.entry: step for step in _steps(list(_logged(rows.filter(pk__in=needed), using)))}
+    return [steps[each.pk] for each in shown], len(places)
+
+
+def _needed(places: Iterable[_Place], wanted: set[int]) -> set[int]:
+    """*wanted* with what tells what these changes did: the states before, and what those do not tell themselves."""
+    known: dict[int, int | None] = {}
+    partial: set[int] = set()
+    states: dict[tuple[int, str], int] = {}
+    needed = set(wanted)
+    last: int | None = None
+    for each in places:
+        if not each.is_state:
+            continue
+        known[each.pk] = states.get(each.base, last)
+        if each.pk in wanted and last is not None:
+            needed.add(last)
+        if each.imported:
+            partial.add(each.pk)
+        states[each.stamp] = last = each.pk
+    for pk in list(needed):
+        state = known.get(pk) if pk in wanted or pk in partial else None
+        while state is not None and state not in needed:
+            needed.add(state)
+            state = known[state] if state in partial else None
+    return needed
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Place:
+    """Where a change stands in the history of its object."""
+
+    stamp: tuple[int, str]
+    pk: int
+    base: tuple[int, str]
+    is_state: bool
+    imported: bool
+
+    @classmethod
+    def of(
+        cls, pk: int, date: int | None, captured: int, node: str | None, base: int | None, base_node: str | None,
+        link: str, action: str, imported: bool,
+    ) -> Self:  # fmt: skip
+        stamp = (captured, _PENDING) if date is None else (date, node or "")
+        is_state = not link and action != Action.SAME
+        base_ = base or 0, base_node or node or ""
+        return cls(stamp=stamp, pk=pk, base=base_, is_state=is_state, imported=imported)
+
+
+def _changes_of(spec: ModelSpec, texts: set[str], using: str) -> QuerySet[ChangeLog]:
     """The changes of the rows *texts* and of those that turned out to be the same object."""
     merged = MergedRow.objects.using(using).filter(root=spec.root_label)
     while more := set(merged.filter(into__in=texts).values_list("pk_text", flat=True)) - texts:
         texts |= more
     roots = sorted({spec.root_label, *(registry.spec(each).label for each in _family(spec))})
-    rows = ChangeLog.objects.using(using).filter(root__in=roots, pk_text__in=sorted(texts))
+    return ChangeLog.objects.using(using).filter(root__in=roots, pk_text__in=sorted(texts))
+
+
+def _logged(rows: QuerySet[ChangeLog], using: str) -> Iterator[_Found]:
     held = dict(Held.objects.using(using).filter(change__in=rows.values("pk")).values_list("change_id", "reason"))
     for row, change in _records(rows, using):
         pending = row.seq >= _LAST
-        yield _Found(change, None if pending else row.origin, None if pending else row.origin_seq, held.get(row.pk))
+        node, seq = (None, None) if pending else (row.origin, row.origin_seq)
+        yield _Found(change, node, seq, held=held.get(row.pk), entry=row.pk)
 
 
 def _family(spec: ModelSpec) -> list[Any]:
@@ -391,7 +461,8 @@ def _step(found: _Found) -> Step:
         resolution=change.resolution,
         held=found.held,
         file=found.file,
+        entry=found.entry,
     )
 
 
-__all__ = ["Difference", "Step", "from_bundles", "from_log", "parse_key"]
+__all__ = ["MOST", "Difference", "Step", "from_bundles", "from_log", "of_row", "parse_key"]

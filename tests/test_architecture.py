@@ -16,10 +16,10 @@ LAYERS = tuple(
     for row in (
         (
             "management management.* admin admin.* middleware views urls status reset apps migrating checks keychecks "
-            "settingchecks core utility settings requests triggers timeline"
+            "settingchecks core utility settings requests triggers"
         ),
         "splitting pruning replaying",
-        "conflicts exporting history importing legacy synchronizing",
+        "conflicts exporting naming timeline importing legacy synchronizing",
         "guest taking folding assembling scanning bulk",
         (
             "trust successions media "

@@ -24,8 +24,8 @@ from synchro.admin.log import history_url
 from synchro.admin.saying import sentence
 from synchro.conflicts import ConflictInfo
 from synchro.errors import ResolveError
-from synchro.history import key_text
 from synchro.models import Conflict
+from synchro.naming import key_text
 
 DECIDE = "synchro_conflict_decide"
 CHOICE, OTHER = "choice-", "value-"

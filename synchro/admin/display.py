@@ -12,8 +12,9 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 
 from changelog_format import JSONNull, parse_date
+from changelog_format.history import ABSENT
 from synchro import moments, registry, values
-from synchro.history import key_text
+from synchro.naming import key_text
 
 NOTHING = "—"
 LONG = 2000
@@ -42,6 +43,8 @@ def field_name(label: str, name: str) -> str:
 
 def value_text(label: str, name: str, value: Any) -> str:
     """*value* (as a bundle carries it) of a field, for people."""
+    if value is ABSENT:
+        return NOTHING
     field = field_of(label, name)
     text = _relation(value) if field is None or field.is_relation else _plain(field, value)
     return cut(text, LONG)

@@ -19,7 +19,8 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from synchro import history, naturalkeys, pks, references, registry, tables
+from changelog_format.history import ABSENT
+from synchro import naming, naturalkeys, pks, reasons, references, registry, tables, timeline
 from synchro.actors import REASON
 from synchro.admin import display, permissions
 from synchro.admin.base import ReadOnlyAdmin, address, page
@@ -39,7 +40,7 @@ class _Changes(Leafing):
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
-        names = history.names_of(self.result_list)
+        names = naming.names_of(self.result_list)
         for row in self.result_list:
             row.synchro_name = names[row.pk]
 
@@ -96,8 +97,8 @@ class ChangeLogAdmin(ReadOnlyAdmin):
         return [path("object/<str:label>/<path:key>/", view, name=HISTORY), *super().get_urls()]
 
     def facts(self, obj: ChangeLog) -> list[tuple[str, Any]]:
-        actor, context = history.said(obj)
-        name = history.names_of([obj])[obj.pk]
+        actor, context = naming.said(obj)
+        name = naming.names_of([obj])[obj.pk]
         url = f"{history_url(self.admin_site, obj.model, obj.pk_text)}#change-{obj.pk}"
         return [
             (_("When"), when(obj)),
@@ -117,8 +118,8 @@ class ChangeLogAdmin(ReadOnlyAdmin):
         permissions.require(request, permissions.VIEW_LOG)
         model, text = _model(label), unquote(key)
         number = request.GET.get("p", "1")
-        start = (int(number) - 1) * STEPS if number.isdecimal() and 0 < int(number) < history.MOST else 0
-        steps, total = history.history(model, text, start=start, number=STEPS)
+        start = (int(number) - 1) * STEPS if number.isdecimal() and 0 < int(number) < timeline.MOST else 0
+        steps, total = timeline.of_row(model, text, start=start, number=STEPS)
         spec = registry.spec(model)
         paginator = Paginator(range(total), STEPS)
         return page(
@@ -157,7 +158,7 @@ def _model(label: str) -> ModelClass:
 
 
 def _name(spec: ModelSpec, text: str) -> str:
-    return history.names_of_rows(spec, [text], "default").get(text) or text
+    return naming.names_of_rows(spec, [text], "default").get(text) or text
 
 
 def _change_url(site: admin.AdminSite, request: HttpRequest, model: ModelClass, text: str) -> str:
@@ -172,22 +173,28 @@ def _change_url(site: admin.AdminSite, request: HttpRequest, model: ModelClass, 
     return address(site, f"{model._meta.app_label}_{model._meta.model_name}_change", quote(pk))
 
 
-def _told(step: history.Step) -> dict[str, Any]:
+def _told(step: timeline.Step) -> dict[str, Any]:
+    # The log has no state before it to compare with: all fields are told that have something in them.
+    first = all(each.before is ABSENT for each in step.fields)
     differences = [
         {
             "name": display.field_name(step.model, each.field),
-            "before": "" if step.first else display.value_text(step.model, each.field, each.before),
+            "before": "" if first else display.value_text(step.model, each.field, each.before),
             "after": display.value_text(step.model, each.field, each.after),
         }
-        for each in step.differences
+        for each in step.fields
+        if not first or each.after is not None
     ]
     return {
         "step": step,
         "when": display.moment(step.date),
         "action": Action(step.action).label,
+        "first": first,
         "differences": differences,
         "link": display.field_name(step.model, step.link) if step.link else "",
-        "context": [(name, value) for name, value in step.context.items()],
+        "target": naming.key_text(step.target) if isinstance(step.target, list) else step.target,
+        "held": reasons.told(step.held) if step.held else "",
+        "context": list(step.context.items()),
         "model": display.model_name(step.model),
     }
 

@@ -12,7 +12,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from synchro import history, nodes, reasons
+from synchro import naming, nodes, reasons
 from synchro.admin import display
 from synchro.admin.base import ReadOnlyAdmin
 from synchro.admin.log import history_url
@@ -135,7 +135,7 @@ class HeldAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("object"))
     def object(self, held: Held) -> str:
         """What the change calls the object: it may not be here."""
-        return history.names_of([held.change])[held.change.pk]
+        return naming.names_of([held.change])[held.change.pk]
 
     @admin.display(description=gettext_lazy("reason"), ordering="reason")
     def why(self, held: Held) -> str:

@@ -231,3 +231,32 @@ def test_long_values_are_cut_unless_asked_for(city):
 def test_values_cannot_steer_the_terminal():
     Tag.objects.create(name="\x1b[2J")
     assert "\x1b" not in run("shop.tag", "\x1b[2J")
+
+
+def test_a_page_of_the_history_is_what_the_whole_history_says(django_assert_num_queries):
+    ola = Person.objects.create(name="Ola")
+    carry()
+    carry("hq", "default")
+    for number in range(40):
+        with acting(f"user {number}"):
+            ola.name = str(number)
+            ola.save()
+        if number % 10 == 0:
+            ola.tags.add(Tag.objects.create(name=str(number)))
+            carry()
+            theirs = at(Person, "hq").get()
+            theirs.name = f"theirs {number}"
+            theirs.save()
+            ola.name = f"ours {number}"
+            ola.save()
+            carry("hq", "default")
+            ola.refresh_from_db()
+    whole = timeline.from_log("shop.person", f"pk:{ola.pk}")
+    assert any(step.unaware for step in whole)
+    assert len({step.node for step in whole}) == 3  # what is pending has none
+    pages = []
+    for start in range(0, len(whole) + 7, 7):
+        steps, total = timeline.of_row(Person, str(ola.pk), start=start, number=7)
+        assert total == len(whole)
+        pages += steps
+    assert pages == whole[::-1]

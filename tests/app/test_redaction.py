@@ -17,7 +17,6 @@ from changelog_format import BundleWriter, open_bundle
 from synchro import WITHHELD, entitlement, export_bundle, naturalkeys, upcaster, upcasting
 from synchro.checks import check_synchro
 from synchro.errors import ExportError
-from synchro.history import history
 from synchro.models import ChangeLog, RedactedField
 from synchro.pruning import prune
 from synchro.requests import answer, everything_since, write_request
@@ -25,7 +24,7 @@ from synchro.scanning import scan
 from synchro.splitting import export_parts
 from synchro.status import status
 from synchro.synchronizing import synchronize
-from synchro.timeline import from_log
+from synchro.timeline import from_log, of_row
 from tests.app.deploy import at, carry, lines, records, rolled_back, take, write
 from tests.project.plain.models import Color
 from tests.project.shop.models import Car, City, Country, Note, Person, Place, Profile, Restaurant, Tag
@@ -404,9 +403,15 @@ def test_histories_show_what_was_changed_and_not_what_was_left_out():
     back()
     steps = from_log("shop.note", f"pk:{note.pk}", using="hq")
     assert [[each.field for each in step.fields] for step in steps[1:]] == [["char"], []]
-    ids = list(ChangeLog.objects.using("hq").filter(model="shop.note").order_by("-pk").values_list("pk", flat=True))
-    shown, _number = history(Note, str(note.pk), using="hq")
-    assert [[each.field for each in step.differences] for step in shown][:2] == [[], ["char"]], ids
+    assert of_row(Note, str(note.pk), using="hq") == (steps[::-1], len(steps))
+    for number in range(5):
+        there.char = f"edited {number}"
+        there.save(using="ship")
+    back()
+    whole = from_log("shop.note", f"pk:{note.pk}", using="hq")
+    assert [[each.field for each in step.fields] for step in whole[-6:-1]] == [["char"]] * 5
+    for start in range(len(whole)):
+        assert of_row(Note, str(note.pk), start=start, number=1, using="hq")[0] == [whole[::-1][start]]
 
 
 def test_merging_takes_what_the_other_side_may_edit():
