@@ -59,11 +59,12 @@ _COUNTED = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldChange:
-    """A change that could not be applied yet, and why."""
+    """A change that could not be applied yet, and why; ``key`` is its object's natural key, where it has one."""
 
     model: str
     id: str
     reason: str
+    key: list[Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,7 +76,9 @@ class ImportReport:
     than the sender's. ``sender_ahead``: by how many seconds at least the sender's clock is ahead of this machine's (how
     far it is behind cannot be told from a file). ``new_id``: this database turned out to be a restored backup, and goes
     on under this id. ``models``: of each model how many changes were added, changed, deleted, m2m, merged, unchanged,
-    stale, conflict, held. Without a file, where only what is held was tried again, ``bundle`` and ``file`` are empty.
+    stale, conflict, held. ``details``: what became of which object (model and id), the first 100,000; ``keys``: the
+    natural keys of those that have one. Without a file, where only what is held was tried again, ``bundle`` and
+    ``file`` are empty.
     """
 
     bundle: str
@@ -106,11 +109,12 @@ class ImportReport:
     withheld: tuple[str, ...] = ()
     models: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     details: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
+    keys: Mapping[tuple[str, str], list[Any]] = field(default_factory=dict, repr=False)
 
     def as_dict(self) -> dict[str, Any]:
         """The numbers as ``--json`` prints them."""
         data = asdict(self)
-        del data["details"]
+        del data["details"], data["keys"]
         return data
 
 
@@ -172,6 +176,7 @@ class Taking:
         self._held_before: set[tuple[str, int]] = set()
         self._held_anew = 0
         self._details: list[tuple[str, str, str]] = []
+        self._named: dict[tuple[str, str], list[Any]] = {}
         self._of_models: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._tables: set[str] = set()
         self._refused: set[tuple[str, int]] = set()
@@ -318,6 +323,7 @@ class Taking:
             missing_files=self.files.named_missing(),
             models=self._by_model(),
             details=tuple(self._details),
+            keys=self._named,
         )
 
     def _check_files(self) -> None:
@@ -655,15 +661,19 @@ class Taking:
         for number, reason in plan.held.items():
             record: Any = batch[number].arrived
             self._held_anew += (batch[number].stamp.node, batch[number].origin_seq) not in self._held_before
-            self._held.append(HeldChange(model=record.model, id=record.id, reason=reason))
+            self._held.append(
+                HeldChange(model=record.model, id=record.id, reason=reason, key=getattr(record, "key", None))
+            )
             if number in plan.orphans:
                 self._orphans.add((batch[number].stamp.node, batch[number].origin_seq))
         for what, label, _object in plan.details:
             self._of_models[label][what] += 1
         for _slot, model_spec, *_ids in plan.merges:
             self._of_models[model_spec.label]["merged"] += 1
-        room = 100_000 - len(self._details)
-        self._details += plan.details[:room]
+        if (room := 100_000 - len(self._details)) > 0:
+            self._details += plan.details[:room]
+            arrived = (each.arrived for each in batch)
+            self._named.update(((each.model, each.id), each.key) for each in arrived if each.key)
 
     def _by_model(self) -> dict[str, dict[str, int]]:
         return {label: dict(sorted(counts.items())) for label, counts in sorted(self._of_models.items())}
@@ -706,6 +716,7 @@ class Taking:
             withheld=self._withheld,
             models=self._by_model(),
             details=tuple(self._details),
+            keys=self._named,
         )
 
     def _remember(self, peer: Node, report: ImportReport) -> None:

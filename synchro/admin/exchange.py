@@ -23,6 +23,7 @@ from synchro.admin.saying import errors_as_messages
 from synchro.errors import ImportRefusedError, RestoredError
 from synchro.exporting import DEFAULT_DESTINATION
 from synchro.models import NODE_LENGTH, Bundle, Destination
+from synchro.naming import key_text
 from synchro.taking import ImportReport
 
 EXPORT_URL, IMPORT_URL, SYNCHRONIZATION_URL = "synchro_export", "synchro_import", "synchro_synchronization"
@@ -313,7 +314,9 @@ def _details(report: ImportReport) -> list[dict[str, Any]]:
         if kind in found:
             totals[kind] += 1
             if len(found[kind]) < SHOWN:
-                told = {"model": display.model_name(model), "id": ident, "reason": ""}
+                key = report.keys.get((model, ident))
+                name = ident if key is None else key_text(key)
+                told = {"model": display.model_name(model), "name": name, "reason": ""}
                 if kind == "held":
                     told["reason"] = whys.get((model, ident), "")
                 found[kind].append(told)

@@ -403,8 +403,8 @@ def test_a_preview_is_a_table_by_model_and_lists_each_object_when_asked(planned)
     assert "shop.tag" in said
     assert "  added      shop.country" not in said
     said = run("synchro_import", planned, "--dry-run", "--database=hq", "--any-destination", verbosity=2)
-    assert "  added      shop.country" in said
-    assert "  deleted    shop.tag" in said
+    assert '  added      shop.country ["FR"] (' in said
+    assert '  deleted    shop.tag ["gone"] (' in said
     told = json.loads(run("synchro_import", planned, "--dry-run", "--database=hq", "--any-destination", "--json"))
     assert told["models"]["shop.tag"] == {"deleted": 1}
 

@@ -289,14 +289,15 @@ class Command(SpokenCommand):
     def _tell_held(self, report: ImportReport, *, verbosity: int) -> None:
         if verbosity > 1:
             for what, model, object_id in report.details:
-                self.stdout.write(cleaned(f"  {_HAPPENED[what]!s:10} {model} {object_id}"))
+                called = _called(object_id, report.keys.get((model, object_id)))
+                self.stdout.write(cleaned(f"  {_HAPPENED[what]!s:10} {model} {called}"))
         for missing in report.missing_files:
             self.warn("  " + _("missing: %(file)s") % {"file": missing})
         for held in report.held_changes:
             self.warn(
                 "  "
                 + _("held: %(model)s %(id)s: %(reason)s")
-                % {"model": held.model, "id": held.id, "reason": reasons.told(held.reason)}
+                % {"model": held.model, "id": _called(held.id, held.key), "reason": reasons.told(held.reason)}
             )
         if report.held and not report.dry_run:
             self.say(_("Held changes are kept and tried again at each import. See `manage.py synchro_status`."))
@@ -307,6 +308,11 @@ def _until(text: str) -> Until:
         return parse_until(text)
     except ValueError as error:
         raise ArgumentTypeError(str(error)) from error
+
+
+def _called(object_id: str, key: list[Any] | None) -> str:
+    """What `synchro_log` calls the object, too."""
+    return object_id if key is None else f"{orjson.dumps(key).decode()} ({object_id})"
 
 
 def _numbers(report: ImportReport) -> str:
