@@ -316,10 +316,14 @@ def _changes(path: str, first: int, last: int, look: _Look) -> Iterator[Change]:
 # --- in words ---------------------------------------------------------------------------------------------------------
 
 
+_STREAMS, _PROBLEMS, _HEARSAY = 4, 4, 2
+"""So many are shown, so that all of it is on a screen of 24 lines."""
+
+
 def described(report: ArchiveReport) -> list[str]:
     """The report on one screen: what is there, what is wrong, what is proven by it and what is not."""
     lines = [f"{report.files} files" + (f", {len(report.copies)} of them copies of others" if report.copies else "")]
-    for each in report.streams:
+    for each in report.streams[:_STREAMS]:
         dates = f", {each.since or 'the beginning'} to {each.until}" if each.until else ""
         lines.append(
             f"  {each.name} ({each.node}) for {each.destination!r}: {each.bundles} bundles, {each.records} records, "
@@ -331,10 +335,16 @@ def described(report: ArchiveReport) -> list[str]:
         )
         if each.first:
             lines.append(f"    begins after position {each.first}: what was before is not in this archive")
-    lines += [f"PROBLEM: {problem}" for problem in report.problems]
+    lines += _more(len(report.streams) - _STREAMS, "  … and {} more streams")
+    lines += [f"PROBLEM: {problem}" for problem in report.problems[:_PROBLEMS]]
+    lines += _more(len(report.problems) - _PROBLEMS, "PROBLEMS: … and {} more")
     if report.in_order:
         lines.append("Every file is whole and as it was written; none is missing between the positions above.")
     return lines + _described_signatures(report)
+
+
+def _more(number: int, text: str) -> list[str]:
+    return [f"{text.format(number)} (--json shows all)"] if number > 0 else []
 
 
 def _described_signatures(report: ArchiveReport) -> list[str]:
@@ -347,9 +357,10 @@ def _described_signatures(report: ArchiveReport) -> list[str]:
         )
         return [f"Who wrote them is not proven by digests: {signed}."]
     lines = [f"Signed by the node that each says it is of, with a key that is trusted: {report.proven} of {bundles}."]
-    for each in report.streams:
-        lines += [
-            f"NOT PROVEN: {count} changes of {origin} that {each.name} ({each.node}) passed on: they stand on its word."
-            for origin, count in each.hearsay.items()
-        ]
+    hearsay = [
+        f"NOT PROVEN: {count} changes of {origin} that {each.name} ({each.node}) passed on: they stand on its word."
+        for each in report.streams
+        for origin, count in each.hearsay.items()
+    ]
+    lines += [*hearsay[:_HEARSAY], *_more(len(hearsay) - _HEARSAY, "NOT PROVEN: … and what {} more passed on")]
     return [*lines, "When they were written, and that what they say is true, no signature proves."]

@@ -5,8 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from changelog_format import Position, check_archive, verify
+from changelog_format import NodeInfo, Position, check_archive, verify
 from changelog_format.__main__ import main
+from changelog_format.archive import described
 from tests.format.samples import bundle, change, day, header
 
 
@@ -112,6 +113,19 @@ def test_the_streams_of_several_nodes_and_destinations(tmp_path):
 
 def test_an_empty_folder_is_no_archive(tmp_path):
     assert check_archive(tmp_path).problems == (f"{tmp_path} has no bundles (*.jsonl.zst)",)
+
+
+def test_what_is_wrong_is_on_one_screen_however_much_it_is(tmp_path):
+    for number in range(40):
+        (tmp_path / f"damaged-{number}.jsonl.zst").write_bytes(b"no bundle")
+        written(tmp_path, number, 5, 6, node=NodeInfo(id=f"n{number}-7f3a9c21", name=f"n{number}"))
+    report = check_archive(tmp_path)
+    assert len(report.problems) >= 40
+    lines = described(report)
+    assert len(lines) <= 22
+    assert sum(line.startswith("PROBLEM: ") for line in lines) == 4
+    assert "PROBLEMS: … and" in "\n".join(lines)
+    assert "36 more streams" in "\n".join(lines)
 
 
 def test_the_command_line(tmp_path, capsys):
