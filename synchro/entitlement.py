@@ -72,9 +72,9 @@ def redaction_for(destination: str, using: str, *, named: bool = True) -> Redact
 
 def owned(using: str) -> dict[str, frozenset[str]]:
     """Present label of a model → the fields that this deployment withholds from somebody, and is told itself."""
-    unknown = lacking(using)
-    withheld = redacting.withheld_from_somebody().items()
-    return {label: kept for label, names in withheld if (kept := names - unknown.get(label, frozenset()))}
+    withheld = redacting.withheld_from_somebody()
+    unknown = lacking(using) if withheld else {}
+    return {label: kept for label, names in withheld.items() if (kept := names - unknown.get(label, frozenset()))}
 
 
 class NotHeeded:

@@ -331,6 +331,12 @@ def _replaced(label: str, name: str, column: registry.AnyField | None, value: An
         ) from None
 
 
+def is_decided(destination: str) -> bool:
+    """Whether ``SYNCHRO_REDACT`` says what *destination* is told, or nobody is redacted."""
+    wanted = conf.redactions()
+    return not any(wanted.values()) or EVERYBODY in wanted or destination in wanted
+
+
 def for_destination(destination: str, own: Mapping[str, frozenset[str]], *, named: bool) -> Redaction | None:
     """What is not told to *destination*; None for nothing. *own*: see :class:`Redaction`.
 
@@ -339,7 +345,7 @@ def for_destination(destination: str, own: Mapping[str, frozenset[str]], *, name
     ``ImproperlyConfigured``.
     """
     wanted = conf.redactions()
-    if not named and any(wanted.values()) and EVERYBODY not in wanted and destination not in wanted:
+    if not named and not is_decided(destination):
         raise ExportError(
             _("SYNCHRO_REDACT withholds fields from %(names)s, and this bundle is for nobody in particular.")
             % {"names": ", ".join(sorted(name for name, entry in wanted.items() if entry))},

@@ -22,10 +22,10 @@ from changelog_format.archive import ENCRYPTED
 from changelog_format.dates import format_date, parse_date
 from changelog_format.encryption import decrypted, encrypt, is_encrypted
 from changelog_format.keys import node_name
-from synchro import changelog, conf, exporting, media, nodes, stored, trust
+from synchro import changelog, conf, exporting, media, nodes, redacting, stored, trust
 from synchro.errors import ExportError, ForkError, RequestError
 from synchro.exporting import ExportReport, export_bundle
-from synchro.models import Node
+from synchro.models import Destination, Node
 from synchro.splitting import export_parts
 from synchro.successions import succeeded
 from synchro.trust import Sources
@@ -273,6 +273,15 @@ def answer(
         )
     # By the id that the signature is about: what is encrypted and left out goes by the destination.
     to = node_name(request.by) or request.name or exporting.DEFAULT_DESTINATION
+    if not redacting.is_decided(to) and not Destination.objects.using(using).filter(log=node, name=to).exists():
+        raise RequestError(
+            _(
+                "%(name)s asks, to whom nothing went before, and SYNCHRO_REDACT does not say what of everything it may "
+                "have."
+            )
+            % {"name": to},
+            hint=_('Add an entry for it ({} for everything) or for "*".'),
+        )
     for each in request.missing:
         if each.since > node.seq or exporting.position(node, each.since, using).date != each.date:
             raise ForkError(

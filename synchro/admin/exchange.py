@@ -274,6 +274,10 @@ def _tell(request: HttpRequest, report: ImportReport, name: str) -> None:
             _("This database was restored from a backup. It goes on under a new id, %(node)s.")
             % {"node": report.new_id},
         )
+    if report.withheld:
+        fields = ", ".join(report.withheld)
+        text = _("%(node)s does not tell this deployment %(fields)s. What it has there goes to nobody.")
+        messages.warning(request, text % {"node": report.node, "fields": fields})
     for missing in report.missing_files:
         messages.warning(request, _("A file is missing: %(name)s") % {"name": missing})
 

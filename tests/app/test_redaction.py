@@ -16,7 +16,7 @@ from django.test import override_settings
 from changelog_format import BundleWriter, open_bundle
 from synchro import WITHHELD, entitlement, export_bundle, naturalkeys, upcaster, upcasting
 from synchro.checks import check_synchro
-from synchro.errors import ExportError
+from synchro.errors import ExportError, RequestError
 from synchro.models import ChangeLog, RedactedField
 from synchro.pruning import prune
 from synchro.requests import answer, everything_since, write_request
@@ -162,6 +162,19 @@ def test_parts_and_answers_to_requests_are_redacted(tmp_path):
     for file in (*parts, *answers):
         with open_bundle(file) as bundle:
             assert all("text" not in record.fields for record in bundle)
+
+
+def test_somebody_new_who_asks_is_not_simply_told_everything(tmp_path):
+    at(Note, "hq").create(char="x", text=SECRET)
+    with redacting_for_ship():
+        take(write("hq", to="office")[0], "default")
+        path = write_request(everything_since("hq"), tmp_path / "r.json")
+        assert list(answer(path, tmp_path, using="hq")) == []  # who got something before goes on getting it
+        path.write_bytes(path.read_bytes().replace(b"office", b"orifice"))
+        with pytest.raises(RequestError, match="orifice asks, to whom nothing went before"):
+            list(answer(path, tmp_path, using="hq"))
+    with redacting_for_ship({**SHIP_IS_NOT_TOLD, "*": {"shop.note": {"text": WITHHELD}}}):
+        list(answer(path, tmp_path, using="hq"))
 
 
 def test_the_same_range_again_is_the_same_file_only_where_the_same_is_told():
