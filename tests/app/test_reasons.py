@@ -42,7 +42,6 @@ def test_forms_only_insert_texts(name):
     assert not form.many or "number" in re.findall(r"%\((\w+)\)s", form.one)
 
 
-@pytest.mark.xfail(reason="new messages are being translated")
 def test_reasons_inside_reasons_are_told_too():
     with translation.override("de"):
         inner = gettext(reasons.TOO_MANY_BITS.one)

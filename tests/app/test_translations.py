@@ -10,16 +10,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from django.core.management import call_command
+from django.core.management import call_command, load_command_class
 from django.utils import translation
 
 from synchro import errors
 from synchro.core import call_synchronize
+from synchro.management.commands import synchro_status
 from synchro.models import ChangeLog
 from synchro.options import SynchroSettings
 from tests.project.shop.models import Tag
 
 TOOL = Path(__file__).parents[2] / "tools" / "translations.py"
+COMMANDS = TOOL.parents[1] / "synchro" / "management" / "commands"
 LANGUAGES = ["de", "es", "fr", "pl"]
 
 
@@ -31,7 +33,6 @@ def tool():
     return module
 
 
-@pytest.mark.xfail(reason="new messages are being translated")
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_every_message_is_translated_and_compiled(tool, language):
     """If this fails: run tools/translations.py, fill in what is empty in the .po files, and run it again."""
@@ -195,7 +196,6 @@ def test_messages_are_whole_literals(path):
                 assert not isinstance(part, (ast.JoinedStr, ast.BinOp)), f"{path.name}:{node.lineno}"
 
 
-@pytest.mark.xfail(reason="new messages are being translated")
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_gettext_reads_what_was_compiled(tool, language):
     po, mo = tool.paths(language)
@@ -243,3 +243,45 @@ def test_a_wrong_setting_is_told_before_there_are_translations():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=TOOL.parents[1])
     assert done.stdout.startswith("ImproperlyConfigured SYNCHRO_NODE is '?': use 1 to 55 letters")
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_labels_of_the_status_fit(tool, language):
+    known = tool.read(tool.paths(language)[0])
+    labels = ("node", "log", "tracked", "paused", "destination", "bundles", "conflicts", "held")
+    found = [known[tool.Message(label, context="status")][0] for label in labels]
+    assert max(map(len, found)) < synchro_status._LABEL
+    assert len(set(found)) == len(labels)
+
+
+@pytest.mark.parametrize(("number", "wanted"), [(1, "dodany"), (2, "dodane"), (5, "dodanych"), (22, "dodane")])
+def test_django_chooses_the_polish_plural(number, wanted):
+    with translation.override("pl"):
+        text = translation.ngettext("%(number)d added", "%(number)d added", number) % {"number": number}
+        assert text == f"{number} {wanted}"
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_json_does_not_depend_on_the_language(language):
+    Tag.objects.create(name="a")
+    said = set()
+    for each in ("en", language):
+        with translation.override(each):
+            out = io.StringIO()
+            call_command("synchro_status", "--json", stdout=out)
+            said.add(out.getvalue())
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_help_texts_are_translated(language):
+    for name in sorted(path.stem for path in COMMANDS.glob("sync*.py")):
+        with translation.override(None):
+            english = load_command_class("synchro", name)
+            plain = english.create_parser("manage.py", name).format_help()
+        with translation.override(language):
+            command = load_command_class("synchro", name)
+            said = command.create_parser("manage.py", name).format_help()
+        assert command.help != english.help
+        assert said != plain
