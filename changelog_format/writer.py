@@ -7,6 +7,8 @@ import errno
 import hashlib
 import os
 import secrets
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
@@ -50,22 +52,30 @@ class BundleWriter:
         *,
         level: int = 3,
         frame_size: int = FRAME_SIZE,
+        threads: int = 0,
         signer: Signer | None = None,
         recipients: Recipients | None = None,
     ) -> None:
         """Begin the bundle. Raises BundleError where the header is not in order, OSError where nothing can be written.
 
         `level` is zstd's, from 1 to 22. `frame_size` is how many bytes of lines a frame holds at most, unless one line
-        alone is longer. `signer` signs it. With `recipients` the file is encrypted to these.
+        alone is longer. So many `threads` compress frames while the next are written. `signer` signs it. With
+        `recipients` the file is encrypted to these.
         """
         if not 1 <= level <= _MAX_LEVEL:
             message = f"level is {level}, not between 1 and {_MAX_LEVEL}"
+            raise ValueError(message)
+        if threads < 0:
+            message = f"threads is {threads}, not a number from 0 up"
             raise ValueError(message)
         if not 1 <= frame_size <= FRAME_SIZE:
             message = f"frame_size is {frame_size}, not between 1 and {FRAME_SIZE}"
             raise ValueError(message)
         self.header = header
         self._level = level
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self._compressing: deque[Future[bytes]] = deque()
         self._frame_size = frame_size
         self._signer = signer
         # Joined at once: a line as orjson gives it takes several KiB of memory, however short it is.
@@ -92,6 +102,7 @@ class BundleWriter:
 
     def measure(self) -> int:
         """How many bytes the file would have if it were closed now. Compresses what is pending, so ask seldom."""
+        self._store_frames()
         waiting = len(compress_frame(bytes(self._pending), self._level)) if self._pending else 0
         trailer = self._trailer_with(sha256="0" * 64, stored_sha256="0" * 64)
         size = self.bytes_written + waiting + len(raw_frame(format_line(trailer.to_dict()) + b"\n"))
@@ -173,6 +184,8 @@ class BundleWriter:
         try:
             self._rules.finish(self._rules.records)
             self._flush()
+            self._store_frames()
+            self._stop()
             trailer = self._trailer_with(sha256=self._sha256.hexdigest(), stored_sha256=self._stored_sha256.hexdigest())
             self._store(raw_frame(format_line(trailer.to_dict()) + b"\n"))
             if self._encrypting is not None:
@@ -197,6 +210,7 @@ class BundleWriter:
             return
         self._state = "failed"
         self._pending = bytearray()
+        self._stop()
         if self._encrypting is not None:
             self._encrypting.abort()
         if self._file is not None:
@@ -226,13 +240,33 @@ class BundleWriter:
         self._line += 1
 
     def _flush(self) -> None:
-        """Store the pending lines as a frame."""
+        """Store the pending lines as a frame, now or when it is compressed."""
         content = bytes(self._pending)
         self._pending = bytearray()
         self._sha256.update(content)
-        frame = compress_frame(content, self._level)
+        if not self._threads:
+            self._store_frame(compress_frame(content, self._level))
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads)
+        self._store_frames(self._threads - 1)  # of what waits here is one frame a thread, whatever is quicker
+        self._compressing.append(self._pool.submit(compress_frame, content, self._level))
+
+    def _store_frames(self, leave: int = 0) -> None:
+        """Store what is being compressed, in its order, but for the last so many."""
+        while len(self._compressing) > leave:
+            self._store_frame(self._compressing.popleft().result())
+
+    def _store_frame(self, frame: bytes) -> None:
         self._stored_sha256.update(frame)
         self._store(frame)
+
+    def _stop(self) -> None:
+        """End the threads."""
+        self._compressing.clear()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+            self._pool = None
 
     def _store(self, data: bytes) -> None:
         view = memoryview(data)

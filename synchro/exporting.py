@@ -59,8 +59,8 @@ from synchro import (
 from synchro.assembling import SEQ, Assembler, Run
 from synchro.errors import ExportError
 from synchro.folding import folded_records
-from synchro.models import Action, Bundle, ChangeLog, Destination, HeldObject, Node, options
-from synchro.options import DEFAULT_LEVEL, MAX_LEVEL
+from synchro.models import Action, Bundle, ChangeLog, Destination, HeldObject, Node
+from synchro.packing import USUAL, Packing
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Translator
 from synchro.redacting import Redaction
 from synchro.seal import seal
@@ -146,6 +146,7 @@ class Job:
     signer: Signer | None = None
     recipients: Recipients | None = None
     redaction: Redaction | None = None
+    packing: Packing = USUAL
     new_id: str | None = None
 
     @property
@@ -165,6 +166,8 @@ def export_bundle(
     until: int | None = None,
     overlap: int = 0,
     level: int | None = None,
+    frame_size: int | None = None,
+    threads: int | None = None,
     with_files: bool = False,
     mode: Mode = "history",
     scan: bool = False,
@@ -185,6 +188,8 @@ def export_bundle(
     starts from. *scan*: log what was written past the log first. *models* (labels or apps): only their changes, and no
     position moves on either side. *encrypt_to*: recipients of age, instead of those that the settings name for *to*.
 
+    *level* of zstd, *frame_size* in bytes and *threads*: how it is compressed.
+
     With *acknowledge* a bundle without changes is written when there is nothing new, for those to hear of this node
     for whom it only has what it took from them.
 
@@ -204,11 +209,12 @@ def export_bundle(
         selection=selection,
         acknowledge=acknowledge,
         encrypt_to=encrypt_to,
+        packing=Packing(level=level, frame_size=frame_size, threads=threads),
         using=using,
     )
     if job is None:
         return None
-    return write(replace(job, new_id=new_id), target, level=level, using=using)
+    return write(replace(job, new_id=new_id), target, using=using)
 
 
 def look_around(target: str | Path | BinaryIO | None, using: str) -> str | None:
@@ -274,6 +280,7 @@ def prepare(
     selection: Selection = HISTORY,
     acknowledge: bool = False,
     encrypt_to: Sequence[str] = (),
+    packing: Packing | None = None,
     using: str,
 ) -> Job | None:
     """Seal what is pending, and find what is to be written; None when that is nothing.
@@ -317,12 +324,11 @@ def prepare(
         signer=signer,
         recipients=recipients,
         redaction=not_told,
+        packing=packing or USUAL,
     )
 
 
-def write(
-    job: Job, target: str | Path | BinaryIO | None, *, level: int | None, using: str, watch: Watch | None = None
-) -> ExportReport:
+def write(job: Job, target: str | Path | BinaryIO | None, *, using: str, watch: Watch | None = None) -> ExportReport:
     """Write the bundle of *job* and remember it. *watch* is called after each change, with the writer and the position.
 
     What it raises leaves nothing behind, as any error does.
@@ -331,16 +337,14 @@ def write(
     if place is None:
         path = _path(target, job, using)
         # Without a path it is a stream, see _path.
-        return _written(job, path or cast("BinaryIO", target), None, level=level, using=using, watch=watch)
+        return _written(job, path or cast("BinaryIO", target), None, using=using, watch=watch)
     place = _place(place, job)
     # A storage shows what is half written, so it gets what is whole.
     with tempfile.TemporaryDirectory(prefix="synchro-") as folder:
-        return _written(job, Path(folder) / "bundle", place, level=level, using=using, watch=watch)
+        return _written(job, Path(folder) / "bundle", place, using=using, watch=watch)
 
 
-def _written(
-    job: Job, sink: Path | BinaryIO, place: Stored | None, *, level: int | None, using: str, watch: Watch | None
-) -> ExportReport:
+def _written(job: Job, sink: Path | BinaryIO, place: Stored | None, *, using: str, watch: Watch | None) -> ExportReport:
     """Write to *sink*, and store that at *place*, if there is one; then remember it."""
     node, destination, start, end, with_files = job.node, job.destination, job.start, job.end, job.with_files
     path = sink if isinstance(sink, Path) else None
@@ -348,11 +352,11 @@ def _written(
     files = SentFiles(node, destination.name, start, using) if with_files else None
     try:
         try:
-            trailer, changes, size = _write(sink, header, job, level, using, watch=watch, files=files)
+            trailer, changes, size = _write(sink, header, job, using, watch=watch, files=files)
         except _UnknownNameError:
             header = _header(job, using, as_logged=True)
             files = SentFiles(node, destination.name, start, using) if with_files else None
-            trailer, changes, size = _write(sink, header, job, level, using, watch=watch, files=files, again=False)
+            trailer, changes, size = _write(sink, header, job, using, watch=watch, files=files, again=False)
     except BundleError as error:
         raise ExportError(
             _("What is to be written is no bundle: %(error)s.") % {"error": error}, hint=_(UNMARKED)
@@ -400,7 +404,6 @@ def _write(
     sink: Path | BinaryIO,
     header: Header,
     job: Job,
-    level: int | None,
     using: str,
     *,
     watch: Watch | None,
@@ -412,7 +415,8 @@ def _write(
     Raises ``_UnknownNameError`` where the header lacks a name and it can be tried *again* with a better one.
     """
     changes = 0
-    with BundleWriter(sink, header, level=_level(level), signer=job.signer, recipients=job.recipients) as writer:
+    how = job.packing.options()
+    with BundleWriter(sink, header, **how, signer=job.signer, recipients=job.recipients) as writer:
         for part in _parts(header, job, using, files=files, singly=watch is not None):
             try:
                 if isinstance(part, Run):
@@ -529,16 +533,6 @@ def _destination(node: Node, name: str, using: str) -> Destination:
         )
     destination = Destination.objects.using(using).filter(log=node, name=name).first()
     return destination or Destination(log=node, name=name, seq=node.reset_seq)
-
-
-def _level(level: int | None) -> int:
-    chosen = level if level is not None else options.compression_level or DEFAULT_LEVEL
-    if not 1 <= chosen <= MAX_LEVEL:
-        raise ExportError(
-            _("The compression level is %(level)s; it can be 1 to %(highest)d.")
-            % {"level": chosen, "highest": MAX_LEVEL}
-        )
-    return int(chosen)
 
 
 def _path(target: str | Path | BinaryIO | None, job: Job, using: str) -> Path | None:

@@ -19,6 +19,7 @@ from changelog_format import BundleWriter
 from synchro import stored
 from synchro.errors import ExportError
 from synchro.exporting import DEFAULT_DESTINATION, ExportReport, Job, look_around, prepare, write
+from synchro.packing import Packing
 
 # The header of the part that is written in the end may be a little longer than that of the attempt.
 SLACK = 1024
@@ -54,6 +55,8 @@ def export_parts(
     until: int | None = None,
     overlap: int = 0,
     level: int | None = None,
+    frame_size: int | None = None,
+    threads: int | None = None,
     with_files: bool = False,
     encrypt_to: Sequence[str] = (),
     using: str = DEFAULT_DB_ALIAS,
@@ -73,17 +76,24 @@ def export_parts(
         )
     new_id = look_around(folder, using)
     job = prepare(
-        to=to, since=since, until=until, overlap=overlap, with_files=with_files, encrypt_to=encrypt_to, using=using
+        to=to,
+        since=since,
+        until=until,
+        overlap=overlap,
+        with_files=with_files,
+        encrypt_to=encrypt_to,
+        packing=Packing(level=level, frame_size=frame_size, threads=threads),
+        using=using,
     )
     while job is not None:
-        report = _part(replace(job, new_id=new_id), folder, max_size, level, using)
+        report = _part(replace(job, new_id=new_id), folder, max_size, using)
         yield report
         job = replace(job, start=report.to_seq) if report.to_seq < job.end else None
 
 
-def _part(job: Job, folder: str | Path, max_size: int, level: int | None, using: str) -> ExportReport:
+def _part(job: Job, folder: str | Path, max_size: int, using: str) -> ExportReport:
     try:
-        return write(job, folder, level=level, using=using, watch=_Watch(job, max_size))
+        return write(job, folder, using=using, watch=_Watch(job, max_size))
     except _FullError as full:
         if full.seq == job.start:
             raise ExportError(
@@ -95,7 +105,7 @@ def _part(job: Job, folder: str | Path, max_size: int, level: int | None, using:
                 % {"seq": job.start + 1, "size": max_size},
                 hint=_("Allow larger files; nothing after it was exported."),
             ) from None
-        return write(replace(job, end=full.seq), folder, level=level, using=using)
+        return write(replace(job, end=full.seq), folder, using=using)
 
 
 class _Watch:

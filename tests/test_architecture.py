@@ -33,7 +33,7 @@ LAYERS = tuple(
             "redacting upcasting embedded naturalkeys managers keyprobe registry generic ordering handlers values "
             "pgvalues storable pks tables reasons around actors intervals muting logged models dbfields options conf "
             "moments "
-            "pause progress stored signals hints errors"
+            "packing pause progress stored signals hints errors"
         ),
     )
 )

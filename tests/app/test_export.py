@@ -10,9 +10,10 @@ import pytest
 from django.contrib.admin.models import ADDITION, LogEntry
 from django.contrib.auth.models import User
 from django.contrib.contenttypes.models import ContentType
+from django.core.management import call_command
 from django.test import override_settings
 
-from changelog_format import verify
+from changelog_format import open_bundle, verify
 from synchro import export_bundle, reset_synchro
 from synchro.errors import ExportError
 from synchro.models import Bundle, ChangeLog, Destination, Node
@@ -147,6 +148,35 @@ def test_a_compression_level_that_zstd_lacks_is_refused(level):
     Tag.objects.create(name="a")
     with pytest.raises(ExportError, match=f"The compression level is {level}"):
         write(level=level)
+
+
+@pytest.mark.parametrize(
+    ("packing", "told"),
+    [
+        ({"frame_size": 0}, "The size of frames is 0 bytes; it can be 1 to 4194304."),
+        ({"frame_size": 4194305}, "The size of frames is 4194305 bytes"),
+        ({"threads": -1}, "The number of threads is -1; it can be 0 to 64."),
+    ],
+)
+def test_frames_and_threads_that_there_are_not_are_refused(packing, told):
+    Tag.objects.create(name="a")
+    with pytest.raises(ExportError, match=told):
+        write(**packing)
+
+
+def test_frames_and_threads_change_nothing_but_the_frames(tmp_path):
+    for number in range(200):
+        Club.objects.create(name=f"club number {number}")
+    found = []
+    for number, options in enumerate([(), ("--threads", "0"), ("--frame-size", "4KiB", "--threads", "3")]):
+        path = tmp_path / f"{number}.jsonl.zst"
+        call_command("synchro_export", "-o", path, "--since", "0", "--to", f"d{number}", *options, verbosity=0)
+        with open_bundle(path) as reader:
+            lines = list(reader)
+        found.append((lines, path.read_bytes().count(b"\x28\xb5\x2f\xfd")))
+    assert found[0][0] == found[1][0] == found[2][0]
+    assert found[0][1] == found[1][1] == 2  # one and the trailer's
+    assert found[2][1] > 10
 
 
 def test_the_level_changes_the_size_and_not_the_lines():

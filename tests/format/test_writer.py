@@ -3,6 +3,7 @@
 import io
 import os
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -307,3 +308,42 @@ def test_lines_that_are_not_the_next_ones_are_refused():
         writer.write_lines(lines(3)[1:], first=2, last_date=day(3))
     with pytest.raises(OrderError):
         writer.write_lines(lines(3), first=1, last_date=day(2))
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_threads_make_the_same_file(threads):
+    found = []
+    for count in (0, threads):
+        stream = io.BytesIO()
+        with BundleWriter(stream, header(200), frame_size=1000, threads=count) as writer:
+            for n in range(1, 101):
+                writer.write(change(n))
+            measured = writer.measure()
+            for n in range(101, 201):
+                writer.write(change(n))
+        found.append((stream.getvalue(), measured, writer.bytes_written))
+    assert found[0] == found[1]
+    verify(io.BytesIO(found[1][0]))
+
+
+class Full(io.RawIOBase):
+    def writable(self):
+        return True
+
+    def write(self, data):
+        raise OSError(28, "No space left on device")
+
+
+def test_threads_end_when_nothing_can_be_stored():
+    before = threading.active_count()
+    writer = BundleWriter(Full(), header(9), frame_size=500, threads=9)
+    for n in range(1, 10):
+        writer.write(change(n))
+    with pytest.raises(OSError, match="No space"):
+        writer.close()
+    assert threading.active_count() == before
+
+
+def test_a_negative_number_of_threads_is_refused():
+    with pytest.raises(ValueError, match="threads is -1"):
+        BundleWriter(io.BytesIO(), header(1), threads=-1)

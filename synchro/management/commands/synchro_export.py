@@ -101,6 +101,15 @@ class Command(SpokenCommand):
         )
         parser.add_argument("--level", type=int, help=_("zstd's compression level, 1 to 19."))
         parser.add_argument(
+            "--frame-size",
+            type=parse_size,
+            metavar="SIZE",
+            help=_("Compress so much at a time, 4MiB at most: readers hold one frame in memory."),
+        )
+        parser.add_argument(
+            "--threads", type=int, help=_("Compress by so many threads, beside the reading of the log; 0 for none.")
+        )
+        parser.add_argument(
             "--with-files",
             action="store_true",
             help=_("Carry the contents of files too, but for those that the destination was sent before."),
@@ -151,8 +160,8 @@ class Command(SpokenCommand):
 
     @staticmethod
     def _reports(target: Any, options: dict[str, Any]) -> Iterator[ExportReport]:
-        how = {"level": options["level"], "with_files": options["with_files"], "using": options["database"]}
-        how["encrypt_to"] = options["encrypt_to"]
+        how = {name: options[name] for name in ("level", "frame_size", "threads", "with_files", "encrypt_to")}
+        how["using"] = options["database"]
         whole = options["answer"] is not None or options["max_size"] is not None
         if whole and (options["mode"] or options["models"]):
             raise CommandError(
