@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -354,6 +355,16 @@ def test_the_status_fits_one_screen(settings):
     everything_shown = run("synchro_status", verbosity=2)
     assert "… and" not in everything_shown
     assert everything_shown.count("peer-") == 30
+
+
+def test_an_empty_deployment_fits_the_screen_too():
+    assert max(map(len, run("synchro_status").splitlines())) <= 80
+
+
+def test_sizes_are_told_with_a_space(tmp_path):
+    Country.objects.create(code="PL")
+    said = run("synchro_export", "-o", tmp_path)
+    assert re.search(r", \d+ bytes$", said.strip())
 
 
 def _conflict(number):

@@ -223,11 +223,15 @@ def _written(report: ExportReport) -> Iterator[str]:
         "first": report.from_seq + 1,
         "last": report.to_seq,
         "node": report.node,
-        "size": filesizeformat(report.bytes),
+        "size": _told_size(report.bytes),
     }
     if report.files:
         text = ngettext("with %(files)d file of %(size)s", "with %(files)d files of %(size)s", report.files)
-        yield text % {"files": report.files, "size": filesizeformat(report.file_bytes)}
+        yield text % {"files": report.files, "size": _told_size(report.file_bytes)}
+
+
+def _told_size(number: int) -> str:
+    return filesizeformat(number).replace("\xa0", " ")  # which the terminal is told as an escape
 
 
 def _size(text: str) -> int:

@@ -67,12 +67,11 @@ class Command(SpokenCommand):
             self._say(pgettext("status", "not told"), ", ".join(found.withheld))
         self._tell_held(found)
         if not found.seq and not found.pending:
-            self.stdout.write(
-                _(
-                    "Nothing was logged so far: changes are logged when objects of the tracked models are\n"
-                    "saved or deleted (not by update() or raw SQL)."
-                )
+            text = _(
+                "Nothing was logged so far: changes are logged when objects of the tracked models are\n"
+                "saved or deleted (not by update() or raw SQL)."
             )
+            self.stdout.write(textwrap.fill(" ".join(text.split()), _WIDTH))
 
     def _tell_conflicts(self, found: Status) -> None:
         text = ngettext("%(number)d recorded", "%(number)d recorded", found.conflicts)
