@@ -12,7 +12,7 @@ import orjson
 from .errors import LimitError, LineError
 from .limits import INT64_MAX, INT64_MIN, LINE_SIZE, LINE_VALUES, MAX_DEPTH
 
-__all__ = ["check_size", "format_line", "parse_line"]
+__all__ = ["check_size", "format_line", "parse_line", "read_line"]
 
 _INT64_DIGITS = 20  # a sign and 19 digits; what is longer is not even converted
 # orjson asks for up to 256 bytes for each value that it writes, and ends the whole process where it does not get them.
@@ -26,15 +26,22 @@ def parse_line(line: bytes, *, values: int = LINE_VALUES) -> dict[str, Any]:
 
     Raises LimitError where it may hold more than `values` JSON values (SPEC R64).
     """
+    return read_line(line, values=values)[0]
+
+
+def read_line(line: bytes, *, values: int = LINE_VALUES) -> tuple[dict[str, Any], bool]:
+    """As `parse_line`; and whether the line is known to be spelled as `format_line` spells it."""
     if len(line) > values:
         _check_count(line, values)
+    spelled = False
     if len(line) > _FAST_SIZE:
         value = _parse_exactly(line)
     else:
         try:
             value = orjson.loads(line)
             # Written back the same, it has no name twice: the second would be gone. Nearly every line goes this way.
-            if orjson.dumps(value) != line:
+            spelled = orjson.dumps(value) == line
+            if not spelled:
                 value = _parse_exactly(line)
         except (ValueError, TypeError, RecursionError):
             value = _parse_exactly(line)
@@ -42,7 +49,7 @@ def parse_line(line: bytes, *, values: int = LINE_VALUES) -> dict[str, Any]:
         raise LineError("the line is not a JSON object", rule="R12")
     if line.count(b"{") + line.count(b"[") > MAX_DEPTH:
         _check_depth(value)
-    return value
+    return value, spelled
 
 
 def format_line(record: dict[str, Any]) -> bytes:

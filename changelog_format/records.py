@@ -169,7 +169,13 @@ class Change:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Read a change line's object. Raises RecordError."""
-        extra = check_change(data)
+        return cls.of_checked(data, check_change(data))
+
+    @classmethod
+    def of_checked(cls, data: dict[str, Any], extra: Mapping[str, Any] | None = None) -> Self:
+        """Read an object that `check_change` let through; `extra` is what that returned, where it is at hand."""
+        if extra is None:
+            extra = {} if data.keys() <= _ALL_KNOWN else {key: data[key] for key in data.keys() - _ALL_KNOWN}
         get = data.get
         origin, target, same = get("origin"), get("target"), get("same")
         return cls(
@@ -225,7 +231,13 @@ class ObjectRecord:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:
         """Read an object line's object. Raises RecordError."""
-        extra = check_object_record(data)
+        return cls.of_checked(data, check_object_record(data))
+
+    @classmethod
+    def of_checked(cls, data: dict[str, Any], extra: Mapping[str, Any] | None = None) -> Self:
+        """Read an object that `check_object_record` let through, as `Change.of_checked` does."""
+        if extra is None:
+            extra = {} if data.keys() <= _OBJECT_KEYS else {key: data[key] for key in data.keys() - _OBJECT_KEYS}
         return cls(
             model=data["model"],
             version=data.get("version"),

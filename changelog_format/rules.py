@@ -2,12 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from .dates import is_date
 from .errors import OrderError, RecordError
-from .forms import shown
+from .forms import check_key, check_values, shown
+from .limits import INT64_MAX
+from .names import is_object_id
 from .pieces import FILES, ContentRules
 from .records import Change, FilePiece, Header, ObjectRecord
 
 __all__ = ["BundleRules"]
+
+# The keys of the usual changes as every writer of this package orders them, and the actions that have these.
+_START = ("type", "seq", "date", "base", "action", "model", "id", "key")
+_STATE, _LINK, _DELETE = frozenset({"add", "change"}), frozenset({"link", "unlink"}), frozenset({"delete"})
+_USUAL = {
+    (*_START, *body, *end): (actions, bool(end))
+    for body, actions in ((("fields", "refs"), _STATE), (("field", "target"), _LINK), ((), _DELETE))
+    for end in ((), ("actor",))
+}
+_TARGET = ("model", "id", "key")
 
 
 class BundleRules:
@@ -56,6 +71,57 @@ class BundleRules:
         elif record.version is None:
             self._check_names(record, fields)
         self.records += 1
+
+    def accept_usual(self, data: dict[str, Any]) -> bool:  # noqa: PLR0911  (one rule after the other)
+        """Take the next record, *data*, if it is a change as nearly all are, and in order; False: look closer.
+
+        The same rules as those of `check_change` and `accept`, in a quarter of their time: what the header has, and
+        was checked there, is looked up. Raises RecordError and LineError for values, as `check_change` does.
+        """
+        usual = _USUAL.get(tuple(data))
+        if usual is None or not self._gapless:
+            return False
+        actions, acted = usual
+        seq, date, base, model, key = data["seq"], data["date"], data["base"], data["model"], data["key"]
+        if (
+            data["type"] != "change"
+            or type(seq) is not int
+            or seq != self._last + 1
+            or not self._first <= seq <= min(self._end, INT64_MAX)
+            or not is_date(date)
+            or not (base is None or is_date(base))
+            or type(model) is not str
+            or model not in self._fields
+            or not is_object_id(data["id"])
+            or (seq == self._end and date != self._end_date)
+            or type(data["action"]) is not str
+            or data["action"] not in actions
+            or (acted and type(data["actor"]) is not str)
+        ):
+            return False
+        if type(key) is not list or len(key) != 1 or type(key[0]) is not str:
+            check_key("key", key)
+        if actions is _STATE:
+            fields, refs, names = data["fields"], data["refs"], self._fields[model]
+            # The header's names were checked with it.
+            if type(fields) is not dict or not fields.keys() <= names or type(refs) is not dict:
+                return False
+            if refs and not (refs.keys() <= names and all(map(is_object_id, refs.values()))):
+                return False
+            check_values(fields)
+        elif actions is _LINK:
+            field, target = data["field"], data["target"]
+            if type(field) is not str or field not in self._links[model]:
+                return False
+            if type(target) is not dict or tuple(target) != _TARGET or type(target["model"]) is not str:
+                return False
+            if target["model"] not in self._fields or not is_object_id(target["id"]):
+                return False
+            check_key("target.key", target["key"])
+        self._contents.interrupt()
+        self._last = seq
+        self.records += 1
+        return True
 
     def accept_run(self, first: int, last: int, last_date: str) -> None:
         """Take the changes of a history from position *first* to *last*, which are known to be in order by themselves.

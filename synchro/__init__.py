@@ -23,6 +23,7 @@ A map, in the order in which one change travels::
       replaying     an archive up to a moment
       restoring     a database set back to a backup recognises itself, and goes on under a new id
       successions   … and what others make of that
+      express       what is plain goes past all of the following but recording (express_models, express_writing)
       resolving     ids and natural keys → our rows (locking: which nobody else may write meanwhile)
       alike         rows without either that both sides have had from the start
       planner       what to write; writes nothing (plan: its words; plan_links, plan_merges, plan_parents: its parts)

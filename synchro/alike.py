@@ -11,10 +11,10 @@ of the record are known.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 from django.core.signals import setting_changed
 from django.db import models
@@ -152,51 +152,72 @@ class Alike:
     # --- looking up, by the chunk -------------------------------------------------------------------------------------
 
     def _search(self, spec: ModelSpec, records: Sequence[Change | ObjectRecord]) -> set[str]:
-        shape = _shape(spec)
-        assert shape is not None  # noqa: S101  only such records come here
-        names = {field.name: field for field in spec.fields}
-        searches = [[names[name] for name in constraint] for constraint in shape.constraints]
-        found: set[str] = set()
-        for number, fields in enumerate([*searches, list(shape.plain)]):
-            rows = [row for record in records if (row := self._row(spec, fields, record)) is not None]
-            if not rows or (not fields and number < len(searches)):
-                continue
-            condition = Q()
-            for field, column in zip(fields, zip(*rows, strict=True), strict=False):
-                given = list(dict.fromkeys(value for value in column if value is not None))
-                part = Q(**{f"{field.attname}__in": given})
-                condition &= part if None not in column else part | Q(**{f"{field.attname}__isnull": True})
-            most = MOST_ROWS * len(rows)
-            pk_values = serialize.rows(spec, self._outlook.using).filter(condition).order_by("pk")
-            part_ = list(pk_values.values_list("pk", flat=True)[: most + 1])
-            if len(part_) <= most:
-                found.update(pks.to_text(spec.model, pk) for pk in part_)
-        return found
-
-    def _row(
-        self, spec: ModelSpec, fields: Sequence[AnyField], record: Change | ObjectRecord
-    ) -> tuple[Any, ...] | None:
-        """The python values of *fields* in *record*; None where one of them is not known yet."""
-        row = []
-        for field in fields:
-            value = (record.fields or {}).get(field.name)
-            object_id = (record.refs or {}).get(field.name)
-            if object_id is not None:
-                target = target_spec(spec, field.name, record.fields or {})
-                slot = None if target is None else self._outlook.by_id(target, object_id)
-                if slot is None:
-                    return None
-                try:
-                    value = foreign_value(slot, spec, field.name)
-                except KeyError:
-                    return None
-            try:
-                found = values.decode(field, value)
-                storable.check(field, found, self._outlook.using)
-                row.append(found)
-            except values.UndecodableValueError:
+        def known(fields: Mapping[str, Any], name: str, object_id: str) -> Any:
+            target = target_spec(spec, name, fields)
+            slot = None if target is None else self._outlook.by_id(target, object_id)
+            if slot is None:
                 return None
-        return tuple(row)
+            try:
+                return foreign_value(slot, spec, name)
+            except KeyError:
+                return None
+
+        states = [(record.fields or {}, record.refs or {}) for record in records]
+        return search(spec, states, known, self._outlook.using)
+
+
+Known: TypeAlias = Callable[[Mapping[str, Any], str, str], Any]
+"""With a record's fields, the name of a foreign key and an object id: what the row would hold, None where unknown."""
+
+
+def search(
+    spec: ModelSpec, states: Sequence[tuple[Mapping[str, Any], Mapping[str, str]]], known: Known, using: str
+) -> set[str]:
+    """The texts of the primary keys of the rows that may be like one of *states* (fields and refs of records).
+
+    Nothing for a model whose objects are told apart by other means.
+    """
+    shape = _shape(spec)
+    if shape is None:
+        return set()
+    names = {field.name: field for field in spec.fields}
+    searches = [[names[name] for name in constraint] for constraint in shape.constraints]
+    found: set[str] = set()
+    for number, fields in enumerate([*searches, list(shape.plain)]):
+        rows = [row for state in states if (row := _row(fields, *state, known, using)) is not None]
+        if not rows or (not fields and number < len(searches)):
+            continue
+        condition = Q()
+        for field, column in zip(fields, zip(*rows, strict=True), strict=False):
+            given = list(dict.fromkeys(value for value in column if value is not None))
+            part = Q(**{f"{field.attname}__in": given})
+            condition &= part if None not in column else part | Q(**{f"{field.attname}__isnull": True})
+        most = MOST_ROWS * len(rows)
+        pk_values = serialize.rows(spec, using).filter(condition).order_by("pk")
+        part_ = list(pk_values.values_list("pk", flat=True)[: most + 1])
+        if len(part_) <= most:
+            found.update(pks.to_text(spec.model, pk) for pk in part_)
+    return found
+
+
+def _row(
+    columns: Sequence[AnyField], fields: Mapping[str, Any], refs: Mapping[str, str], known: Known, using: str
+) -> tuple[Any, ...] | None:
+    """The python values of *columns* in a record; None where one of them is not known yet."""
+    row = []
+    for field in columns:
+        value, object_id = fields.get(field.name), refs.get(field.name)
+        if object_id is not None:
+            value = known(fields, field.name, object_id)
+            if value is None:
+                return None
+        try:
+            found = values.decode(field, value)
+            storable.check(field, found, using)
+            row.append(found)
+        except values.UndecodableValueError:
+            return None
+    return tuple(row)
 
 
 def _unclaimed(slot: Slot) -> bool:

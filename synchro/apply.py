@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 
 from django.contrib.auth.base_user import AbstractBaseUser
 from django.contrib.auth.hashers import make_password
-from django.db import DatabaseError, IntegrityError, InterfaceError, models, transaction
+from django.db import DatabaseError, IntegrityError, InterfaceError, connections, models, transaction
 
 from synchro import (
     capture,
@@ -122,13 +122,13 @@ def _overwritten(operation: Write) -> dict[AnyField, Any]:
         for column in spec.model._meta.concrete_fields:
             given = column.primary_key or getattr(column, "generated", False)
             if not given and (column.name in spec.skipped or column.attname in spec.skipped):
-                value = _default(column, spec)
+                value = default_of(column, spec)
                 if not hasattr(value, "resolve_expression"):  # which a row that is there cannot be given in bulk
                     assigned[column] = value
     return assigned
 
 
-def _default(column: AnyField, spec: ModelSpec) -> Any:
+def default_of(column: AnyField, spec: ModelSpec) -> Any:
     """What a created object has in a field that the record does not give.
 
     Such a field is a skipped one, or one that the sender lacks.
@@ -148,23 +148,24 @@ def _default(column: AnyField, spec: ModelSpec) -> Any:
 
 def _apply_one_by_one(run: Sequence[Operation], using: str) -> None:
     changed = [op for op in run if isinstance(op, Write) and not op.created]
+    rows = _Rows(using)
     if len(changed) > 1:
         try:
             with transaction.atomic(using=using):
                 for operation in run:
-                    _apply_alone(operation, using)
+                    _apply_alone(operation, rows, using)
         except IntegrityError:  # they may be exchanging unique values
             parking.park(changed, using)
         else:
             return
     for operation in run:
-        _apply_alone(operation, using)
+        _apply_alone(operation, rows, using)
 
 
-def _apply_alone(operation: Operation, using: str) -> None:
+def _apply_alone(operation: Operation, rows: _Rows, using: str) -> None:
     """Save, delete or link through the model. Whatever the project's own code raises becomes a ``HoldError``."""
     try:
-        _through_model(operation, using)
+        _through_model(operation, rows, using)
     except (DatabaseError, InterfaceError, HoldError):
         raise
     except Exception as error:
@@ -173,16 +174,16 @@ def _apply_alone(operation: Operation, using: str) -> None:
         raise HoldError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-def _through_model(operation: Operation, using: str) -> None:
+def _through_model(operation: Operation, rows: _Rows, using: str) -> None:
     if isinstance(operation, Link):
-        _link_alone(operation, using)
+        _link_alone(operation, rows, using)
     elif isinstance(operation, Remove):
         if not operation.tables:  # it comes back: what is left to do is to unlink it
             _remove_rows(operation.spec, [], [operation.slot.text], using)
             return
         # Where a parent stays, what goes is deleted from its topmost table on, which takes the derived ones along.
         spec = operation.spec if operation.kept is None else registry.spec(operation.tables[-1])
-        instance = _instance(spec, operation.slot, using)
+        instance = rows.instance(spec, operation.slot)
         if instance is not None:
             if spec.model.delete is models.Model.delete:
                 removing.delete([instance], using, keep_parents=operation.kept is not None)
@@ -191,22 +192,53 @@ def _through_model(operation: Operation, using: str) -> None:
             else:
                 instance.delete()  # not every delete() of somebody else's takes arguments
     else:
-        _save_alone(operation, using)
+        _save_alone(operation, rows, using)
 
 
-def _instance(spec: ModelSpec, slot: Slot, using: str) -> models.Model | None:
-    if slot.text is None:
-        return None
-    return serialize.rows(spec, using).filter(pk=pks.from_text(spec.model, slot.text)).first()
+class _Rows:
+    """Reads rows of one database one by one, with statements that are made once a model.
+
+    A third of the time that ``filter(pk=…).first()`` takes.
+    """
+
+    def __init__(self, using: str) -> None:
+        self._using = using
+        self._statements: dict[ModelClass, tuple[str, Any, Any]] = {}
+
+    def instance(self, spec: ModelSpec, slot: Slot) -> models.Model | None:
+        """The object as its row is now."""
+        if slot.text is None:
+            return None
+        pk, model, using = pks.from_text(spec.model, slot.text), spec.model, self._using
+        if isinstance(pk, tuple):
+            return serialize.rows(spec, using).filter(pk=pk).first()
+        connection = connections[using]
+        if model not in self._statements:
+            self._statements[model] = self._statement(model)
+        sql, compiler, converters = self._statements[model]
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [model._meta.pk.get_db_prep_value(pk, connection)])
+            found = cursor.fetchall()
+        if not found:
+            return None
+        (row,) = compiler.apply_converters(found, converters)
+        return model.from_db(using, [field.attname for field in model._meta.concrete_fields], row)
+
+    def _statement(self, model: ModelClass) -> tuple[str, Any, Any]:
+        compiler: Any = tables.rows(model, self._using).order_by().query.get_compiler(self._using)
+        sql, _ = compiler.as_sql()
+        table = connections[self._using].ops.quote_name(model._meta.db_table)
+        sql = f"{sql} WHERE {table}.{tables.quoted(model._meta.pk, self._using)} = %s"
+        return sql, compiler, compiler.get_converters([expression for expression, *_ in compiler.select])
 
 
-def _save_alone(operation: Write, using: str) -> None:
+def _save_alone(operation: Write, rows: _Rows, using: str) -> None:
     spec, slot = operation.spec, operation.slot
     # Pointing to itself: on a database that numbers rows only when they are inserted, that follows.
     itself = [name for name, value in operation.values.items() if value is slot and slot.text is None]
     follows = replace(operation, created=False, present=frozenset({spec.label})) if itself else None
     assigned = _overwritten(replace(operation, values={**operation.values, **dict.fromkeys(itself)}))
-    instance = None if operation.created else _instance(spec, slot, using)
+    instance = None if operation.created else rows.instance(spec, slot)
     if instance is not None and not _savable(instance, using):
         _update([operation], using)
         return
@@ -218,7 +250,7 @@ def _save_alone(operation: Write, using: str) -> None:
             _copy_parents(spec, instance, using)
         for column in spec.model._meta.concrete_fields:
             if column not in assigned and column.name == "password":
-                setattr(instance, column.attname, _default(column, spec))
+                setattr(instance, column.attname, default_of(column, spec))
     for column, value in assigned.items():
         if not (column.primary_key and slot.text is not None and not column.remote_field):
             setattr(instance, column.attname, value)
@@ -260,8 +292,8 @@ def _copy_parents(spec: ModelSpec, instance: models.Model, using: str) -> None:
                 setattr(instance, column.attname, getattr(row, column.attname))
 
 
-def _link_alone(operation: Link, using: str) -> None:
-    source = _instance(operation.spec, operation.source, using)
+def _link_alone(operation: Link, rows: _Rows, using: str) -> None:
+    source = rows.instance(operation.spec, operation.source)
     target = operation.target
     if source is None or target.text is None:
         return
@@ -601,7 +633,7 @@ def _inserted(
             given[column] = row[column]
         else:
             if column not in defaults or callable(column.default):
-                defaults[column] = _default(column, spec)
+                defaults[column] = default_of(column, spec)
             if not hasattr(defaults[column], "resolve_expression"):
                 given[column] = defaults[column]
     return given
@@ -658,7 +690,7 @@ def _link_bulk(links: Sequence[Link], using: str) -> None:
                 pairs.append((target, source))
             wanted[operation.present] += pairs
         tables.delete_many(through, columns, wanted[False], using)
-        present = _present_pairs(through, columns, wanted[True], using)
+        present = present_pairs(through, columns, wanted[True], using)
         fresh = [pair for pair in dict.fromkeys(wanted[True]) if pair not in present]
         tables.insert_many(through, columns, fresh, using)
 
@@ -667,9 +699,10 @@ def _link_pk(slot: Slot) -> Any:
     return pks.from_text(slot.spec.model, slot.text or "")
 
 
-def _present_pairs(
+def present_pairs(
     through: ModelClass, columns: Sequence[AnyField], pairs: Sequence[tuple[Any, Any]], using: str
 ) -> set[tuple[Any, Any]]:
+    """Those of *pairs*, and others of the same objects, that are in the table of *through*."""
     source, target = columns
     found: set[tuple[Any, Any]] = set()
     others = {pair[1] for pair in pairs}

@@ -7,7 +7,7 @@ with another date is a fork: the sender was restored from a backup, or copied.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import orjson
@@ -142,6 +142,24 @@ class Checkpoints:
                 self._touched.add(origin)
         fresh = [change for change in batch if id(change) not in known]
         return fresh, len(known)
+
+    def all_new(self, positions: Mapping[str, Sequence[int]]) -> bool:
+        """Whether none of *positions*, given by origin, is known here, or one of this deployment's own."""
+        if not self._own.isdisjoint(positions):
+            return False
+        for origin, of_origin in positions.items():
+            intervals = self._intervals(origin)
+            if len(set(of_origin)) != len(of_origin) or any(seq in intervals for seq in of_origin):
+                return False
+        return True
+
+    def take(self, positions: Mapping[str, Sequence[int]]) -> None:
+        """*positions* are known from now on."""
+        for origin, of_origin in positions.items():
+            intervals = self._intervals(origin)
+            for seq in of_origin:
+                intervals.add(seq)
+            self._touched.add(origin)
 
     def _intervals(self, origin: str) -> Intervals:
         found = self._known.get(origin)

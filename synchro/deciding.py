@@ -98,6 +98,11 @@ class Decider:
         """Both sides of this object cannot be combined: the later one wins from now on."""
         self._apart.add((spec.root_label, slot.log_text, ""))
 
+    @property
+    def undisturbed(self) -> bool:
+        """Whether nothing waits for a decision, and nothing was decided against the order of dates."""
+        return not self._held and not self._kept
+
     def waits(self, plan: Plan, place: tuple[str, str, str]) -> bool:
         """Whether the object or link at *place* waits for somebody's decision."""
         return plan.waiting.get(place, place in self._held)

@@ -8,20 +8,16 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from django.db import DEFAULT_DB_ALIAS
 from django.utils.translation import gettext as _
 
 from changelog_format import (
     BundleError,
-    Change,
-    FilePiece,
     Header,
     Identities,
-    ObjectRecord,
     Position,
     SignatureError,
     Trailer,
@@ -34,11 +30,13 @@ from synchro.checkpoints import check_destination
 from synchro.conf import Policy
 from synchro.drift import Difference
 from synchro.errors import DanglingError, ImportRefusedError
+from synchro.import_report import HeldChange, ImportReport
+from synchro.lines import Line
 from synchro.models import Bundle
 from synchro.pause import DisableSynchroLog
 from synchro.restoring import OwnChanges
 from synchro.signals import announce, bundle_imported
-from synchro.taking import HeldChange, ImportReport, Taking
+from synchro.taking import Taking
 from synchro.trust import Sources
 
 
@@ -94,8 +92,9 @@ def import_bundle(
             stream.seek(start)
             return Taking(
                 header,
-                _records(stream, name, found, identities),
+                _lines(stream, name, found, identities),
                 name=name,
+                spelled=found.spelled,
                 records_total=found.records,
                 sha256=found.trailer.sha256,
                 policy=on_conflict,
@@ -262,7 +261,7 @@ class _Found:
     """What a bundle is about that was read to its end and is sound.
 
     ``whole`` is its header, ``header`` that of the part that is taken, which has so many ``records``. ``versions``: of
-    each model those in which there are records.
+    each model those in which there are records. ``marks`` and ``spelled``: see ``BundleReader``.
     """
 
     whole: Header
@@ -271,6 +270,8 @@ class _Found:
     records: int
     own_changes: OwnChanges
     versions: dict[str, set[int]]
+    marks: tuple[bytes, ...]
+    spelled: bool
 
 
 def _verified(stream: BinaryIO, identities: Identities | None, until: int | None, using: str) -> _Found:
@@ -285,37 +286,40 @@ def _verified(stream: BinaryIO, identities: Identities | None, until: int | None
             raise ImportRefusedError(text % {"seq": until})
         own_changes = OwnChanges(whole, nodes.own_idents(using))
         versions: dict[str, set[int]] = defaultdict(set)
-        taken, end = 0, whole.start
-        for number, record in enumerate(reader, 1):
-            if isinstance(record, Change):
-                if record.seq > until:
+        taken = 0
+        last: dict[str, Any] | None = None
+        for number, data in enumerate(reader.objects(), 1):
+            kind = data["type"]
+            if kind == "change":
+                if data["seq"] > until:
                     continue
                 # Up to here: what stands before a change and is no change itself belongs to it.
-                taken, end = number, Position(seq=record.seq, date=record.date)
-            if not isinstance(record, FilePiece):
-                own_changes.note(record)
-                versions[record.model].add(record.version or whole.models[record.model].version)
+                taken, last = number, data
+                own_changes.note(data)
+            if kind != "file":
+                versions[data["model"]].add(data.get("version") or whole.models[data["model"]].version)
             if not number % progress.EVERY:
-                progress.tell("verifying", end.seq - whole.start.seq, until - whole.start.seq)
+                seen = whole.start.seq if last is None else last["seq"]
+                progress.tell("verifying", seen - whole.start.seq, until - whole.start.seq)
+        end = whole.start if last is None else Position(seq=last["seq"], date=last["date"])
         if until >= whole.end.seq:
             taken, end = reader.trailer.records, whole.end
         progress.tell("verifying", taken, taken)
         header = replace(whole, end=end)
-        return _Found(whole, header, reader.trailer, taken, own_changes, versions)
+        return _Found(whole, header, reader.trailer, taken, own_changes, versions, reader.marks, reader.spelled)
 
 
-def _records(
-    stream: BinaryIO, name: str, found: _Found, identities: Identities | None
-) -> Iterator[Change | ObjectRecord | FilePiece]:
-    """The records of a file that was verified before; reading them verifies it a second time."""
+def _lines(stream: BinaryIO, name: str, found: _Found, identities: Identities | None) -> Iterator[Line]:
+    """The records of a file that was verified before, as long as it is the same."""
     with open_bundle(stream, identities=identities) as reader:
-        yield from islice(reader, found.records)
-        for _rest in reader:
-            pass
-        if reader.trailer.sha256 != found.trailer.sha256:
-            raise ImportRefusedError(
-                _("%(name)s changed while it was being read.") % {"name": name}, hint=_("Nothing was imported.")
-            )
+        lines = reader.again(found.marks)
+        for _number in range(found.records):
+            try:
+                yield Line(*next(lines))
+            except BundleError as error:
+                raise ImportRefusedError(
+                    _("%(name)s changed while it was being read.") % {"name": name}, hint=_("Nothing was imported.")
+                ) from error
 
 
 __all__ = ["HeldChange", "ImportReport", "import_bundle", "import_bundles", "retry_held"]

@@ -40,7 +40,7 @@ from synchro.registry import ModelSpec
 from synchro.resolving import LinkPlace, Slot, canonical_ends, unborn_text
 from synchro.versions import Current, Key, Stamp
 
-_LOGGED = tables.columns(
+LOGGED = tables.columns(
     ChangeLog, "model", "root", "pk_text", "link", "action", "captured", "payload", "imported", "log", "seq", "date",
     "base", "base_node", "origin", "origin_seq", "resolution", "version", "actor",
 )  # fmt: skip
@@ -109,6 +109,23 @@ class Recorder:
         self._deferred += plan.deferred
         self._held_objects(plan, batch)
 
+    @property
+    def node(self) -> Node:
+        """This deployment's own node, whose position and clock go on with each record."""
+        return self._node
+
+    def numbers_of(self, idents: Iterable[str]) -> dict[str, int]:
+        """The primary keys of nodes by their ids, of those called *idents* at least."""
+        missing = set(idents) - self._node_ids.keys()
+        if missing:
+            self._node_ids.update({ident: row.pk for ident, row in nodes.by_ident(missing, self._using).items()})
+        return self._node_ids
+
+    def told(self, objects: Iterable[tuple[str, str]]) -> None:
+        """The sender itself tells of *objects* (root model, text of the primary key), which a deletion had nulled."""
+        for each in objects if self._nulled else ():
+            self._nulled.pop(each, None)
+
     def merger(self) -> Merger:
         """What folds rows that turned out to be one object."""
         idents = nodes.numbers(self._using)
@@ -173,9 +190,7 @@ class Recorder:
         changes = [(number, change) for number, change in enumerate(batch) if isinstance(change.record, Change)]
         idents = {change.stamp.node for _, change in changes}
         idents |= {change.base.node for _, change in changes if change.base is not None}
-        missing = idents - set(self._node_ids)
-        if missing:
-            self._node_ids.update({ident: row.pk for ident, row in nodes.by_ident(missing, self._using).items()})
+        self.numbers_of(idents)
         if self.retrying:
             entries = {number: self._kept[change.stamp.node, change.origin_seq] for number, change in changes}
             self._update_retried(plan, changes, entries)
@@ -184,7 +199,7 @@ class Recorder:
             entries = dict(
                 zip(
                     (number for number, _ in changes),
-                    tables.insert_returning(ChangeLog, _LOGGED, rows, self._using),
+                    tables.insert_returning(ChangeLog, LOGGED, rows, self._using),
                     strict=True,
                 )
             )
@@ -225,7 +240,7 @@ class Recorder:
             change.origin_seq,
             change.resolution,
             change.arrived_version,
-            _storable(record.actor or ""),
+            storable_actor(record.actor or ""),
         )
 
     @staticmethod
@@ -332,9 +347,7 @@ class Recorder:
             if earlier is None or stamp > earlier.stamp:
                 changed[key] = Current(stamp, deleted, entries.get(number))
         known = versions.find(changed, self._using)
-        missing = {current.stamp.node for current in changed.values()} - set(self._node_ids)
-        if missing:
-            self._node_ids.update({ident: row.pk for ident, row in nodes.by_ident(missing, self._using).items()})
+        self.numbers_of(current.stamp.node for current in changed.values())
         versions.store(changed, known, self._node_ids, self._using)
 
     # --- conflicts and decisions --------------------------------------------------------------------------------------
@@ -451,8 +464,7 @@ class Recorder:
 
         They are logged when the whole bundle is in, with the states that the objects have then.
         """
-        for slot, (spec, *_) in plan.stamped.items():
-            self._nulled.pop((spec.root_label, slot.log_text), None)  # the sender tells of it by itself
+        self.told((spec.root_label, slot.log_text) for slot, (spec, *_) in plan.stamped.items())
         for spec, text in plan.nulled:
             self._note_nulled(spec, text)
         self._decided.update(((spec, slot.log_text), None) for slot, spec in plan.decisions)
@@ -607,7 +619,7 @@ def _existing(spec: ModelSpec, pk_values: Iterable[Any], using: str) -> set[Any]
     return found
 
 
-def _storable(actor: str) -> str:
+def storable_actor(actor: str) -> str:
     """What the log's column takes of a sender's *actor*; the record has it whole."""
     return actor.replace("\0", "")[:ACTOR_LENGTH]
 

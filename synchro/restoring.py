@@ -9,14 +9,14 @@ comes back as changes of the old id, as any other node's.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 from django.db.models import F, Max
 
-from changelog_format import Change, Header, ObjectRecord, Succession
+from changelog_format import Header, Succession
 from changelog_format.dates import parse_date
 from synchro import conf, nodes, references, serialize
 from synchro.models import ChangeLog, Destination, KnownRange, Node, Version
@@ -35,15 +35,14 @@ class OwnChanges:
         self._from_self = header.node.id in own
         self.found: dict[str, tuple[array[int], array[int]]] = {}
 
-    def note(self, record: Change | ObjectRecord) -> None:
-        """Look at the next record."""
-        if not isinstance(record, Change):
-            return
-        if record.origin is not None:
-            if record.origin.node in self._own:
-                self._add(record.origin.node, record.origin.seq, record.date)
+    def note(self, data: Mapping[str, Any]) -> None:
+        """Look at the next change, given as the object in its line."""
+        origin = data.get("origin")
+        if origin is not None:
+            if origin["node"] in self._own:
+                self._add(origin["node"], origin["seq"], data["date"])
         elif self._from_self:
-            self._add(self.header.node.id, record.seq, record.date)
+            self._add(self.header.node.id, data["seq"], data["date"])
 
     def _add(self, ident: str, seq: int, date: str) -> None:
         positions, dates = self.found.setdefault(ident, (array("q"), array("q")))

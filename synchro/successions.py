@@ -215,6 +215,10 @@ class Renamed:
             runs = self._runs.setdefault(each.of, [])
             runs += [(run, parse_date(run.start), parse_date(run.end), each.node) for run in each.moved]
 
+    def __bool__(self) -> bool:
+        """Whether there is any such node."""
+        return bool(self._runs)
+
     def __call__(self, change: Incoming) -> Incoming:
         """*change* as the node's that made it, by now."""
         if not self._runs or not isinstance(change.arrived, Change):

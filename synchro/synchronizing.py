@@ -50,6 +50,7 @@ from synchro.guest import (
     temporary_tables,
     waiting,
 )
+from synchro.import_report import ImportReport
 from synchro.models import ChangeLog, Destination, Held, Node, options
 from synchro.pause import DisableSynchroLog
 from synchro.reconciling import reconcile
@@ -57,7 +58,7 @@ from synchro.redacting import Redaction
 from synchro.registry import ModelSpec
 from synchro.seal import seal_pending, seal_targets
 from synchro.sending_files import without_contents
-from synchro.taking import ImportReport, Taking
+from synchro.taking import Taking
 
 LAST_CHECK = ("synchro.options", "", "last_check")
 

@@ -8,7 +8,7 @@ Values go through each field's ``get_db_prep_save``; ``pre_save`` is not called,
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, TypeAlias, TypeVar, cast
@@ -153,19 +153,27 @@ def among(rows: QuerySet[Any, Any], field: AnyField, wanted: Collection[int] | C
     return list(compiler.apply_converters(found, converters)) if converters else found
 
 
-def insert_many(model: ModelClass, fields: Sequence[AnyField], rows: Iterable[Sequence[Any]], using: str) -> None:
-    """Insert *rows* (values in the order of *fields*, all of one table)."""
+def insert_many(
+    model: ModelClass, fields: Sequence[AnyField], rows: Iterable[Sequence[Any]], using: str, *, prepared: bool = False
+) -> None:
+    """Insert *rows* (values in the order of *fields*, all of one table); *prepared*: as the driver takes them."""
     connection = connections[using]
     quote = connection.ops.quote_name
     names = ", ".join(quoted(field, using) for field in fields)
     marks = ", ".join(_placeholder(field, using) for field in fields)
     sql = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({marks})"  # noqa: S608  quoted names only
     with unchecked(fields, using):
-        _run(sql, fields, rows, using)
+        _run(sql, fields, rows, using, prepared=prepared)
 
 
 def update_many(
-    model: ModelClass, fields: Sequence[AnyField], keys: Sequence[AnyField], rows: Iterable[Sequence[Any]], using: str
+    model: ModelClass,
+    fields: Sequence[AnyField],
+    keys: Sequence[AnyField],
+    rows: Iterable[Sequence[Any]],
+    using: str,
+    *,
+    prepared: bool = False,
 ) -> None:
     """Set *fields* where *keys* match; each row gives the values of *fields*, then those of *keys*."""
     connection = connections[using]
@@ -174,7 +182,7 @@ def update_many(
     condition = " AND ".join(f"{quoted(field, using)} = %s" for field in keys)
     sql = f"UPDATE {quote(model._meta.db_table)} SET {assignments} WHERE {condition}"  # noqa: S608  quoted names only
     with unchecked(fields, using):
-        _run(sql, [*fields, *keys], rows, using)
+        _run(sql, [*fields, *keys], rows, using, prepared=prepared)
 
 
 def update_numbers(
@@ -255,23 +263,65 @@ def _placeholder(field: AnyField, using: str) -> str:
     return "%s"
 
 
-def _run(sql: str, fields: Sequence[AnyField], rows: Iterable[Sequence[Any]], using: str) -> None:
+def select_in(
+    model: ModelClass,
+    columns_: Sequence[AnyField],
+    column: AnyField,
+    wanted: Iterable[Any],
+    using: str,
+    equal: Mapping[str, Any],
+) -> list[tuple[Any, ...]]:
+    """The values of *columns_* in the rows of *model* where *column* is one of *wanted*, and *equal* holds.
+
+    For columns of numbers and text, which are given and come as the driver has them: a fifth of the time that a
+    queryset takes for a thousand values.
+    """
     connection = connections[using]
-    if all(field.model._meta.app_label == "synchro" for field in fields):
+    quote = connection.ops.quote_name
+    names = ", ".join(quoted(each, using) for each in columns_)
+    conditions = "".join(f" AND {quoted(each, using)} = %s" for each in columns(model, *equal))
+    head = f"SELECT {names} FROM {quote(model._meta.db_table)} WHERE {quoted(column, using)}"  # noqa: S608  quoted
+    values_ = list(wanted)
+    found: list[tuple[Any, ...]] = []
+    with connection.cursor() as cursor:
+        for start in range(0, len(values_), _AT_ONCE):
+            condition, listed = any_of(values_[start : start + _AT_ONCE], using)
+            cursor.execute(f"{head} {condition}{conditions}", [*listed, *equal.values()])
+            found += cursor.fetchall()
+    if connection.vendor == "mysql":  # where exact text is bytes
+        found = [tuple(each.decode() if isinstance(each, bytes) else each for each in row) for row in found]
+    return found
+
+
+_AT_ONCE = 1000
+
+
+def _run(
+    sql: str, fields: Sequence[AnyField], rows: Iterable[Sequence[Any]], using: str, *, prepared: bool = False
+) -> None:
+    ready = _ready(fields, rows, using, prepared=prepared)
+    if ready:
+        with _refusals(fields[0].model), connections[using].cursor() as cursor:
+            cursor.executemany(sql, ready)
+
+
+def _ready(
+    fields: Sequence[AnyField], rows: Iterable[Sequence[Any]], using: str, *, prepared: bool
+) -> list[tuple[Any, ...]]:
+    """*rows* as the driver takes them."""
+    if prepared or all(field.model._meta.app_label == "synchro" for field in fields):
         # Our own columns hold numbers and text, which every driver takes: an eighth of an import's time less.
-        prepared = list(map(tuple, rows))
-    else:
-        prepared = [
-            tuple(_prepared(field, value, using) for field, value in zip(fields, row, strict=True)) for row in rows
-        ]
-    if not prepared:
-        return
+        return list(map(tuple, rows))
+    return [tuple(_prepared(field, value, using) for field, value in zip(fields, row, strict=True)) for row in rows]
+
+
+@contextmanager
+def _refusals(model: ModelClass) -> Iterator[None]:
+    """SQLite's driver does not wrap what it cannot bind."""
     try:
-        with connection.cursor() as cursor:
-            cursor.executemany(sql, prepared)
-    except _REFUSALS as error:  # SQLite's driver does not wrap what it cannot bind
-        table = fields[0].model._meta.label_lower
-        raise UndecodableValueError(reasons.CANNOT_HOLD_A_VALUE(place=table, why=error)) from error
+        yield
+    except _REFUSALS as error:
+        raise UndecodableValueError(reasons.CANNOT_HOLD_A_VALUE(place=model._meta.label_lower, why=error)) from error
 
 
 # What fields and drivers raise, besides database errors, for values that no row can hold.
@@ -355,9 +405,9 @@ def advance(model: ModelClass, highest: int, using: str) -> None:
 
 
 def insert_returning(
-    model: ModelClass, fields: Sequence[AnyField], rows: Sequence[Sequence[Any]], using: str
+    model: ModelClass, fields: Sequence[AnyField], rows: Sequence[Sequence[Any]], using: str, *, prepared: bool = False
 ) -> list[Any]:
-    """Insert *rows* of a table whose automatic primary key is not among *fields*.
+    """Insert *rows* of a table whose automatic primary key is not among *fields*; *prepared*: as the driver takes them.
 
     Returns the new keys in the order of the rows.
     """
@@ -366,24 +416,23 @@ def insert_returning(
         return []
     numbers = allocate(model, len(rows), using)
     if numbers is not None:
-        insert_many(model, [pk, *fields], ((number, *row) for number, row in zip(numbers, rows, strict=True)), using)
+        numbered = ((number, *row) for number, row in zip(numbers, rows, strict=True))
+        insert_many(model, [pk, *fields], numbered, using, prepared=prepared)
         return numbers
     # MariaDB: multi-row INSERT … RETURNING, as many rows as the driver takes. MySQL has no RETURNING: one by one.
     connection = connections[using]
+    quote = connection.ops.quote_name
     bulk = connection.features.can_return_rows_from_bulk_insert
-    instances = [model(**dict(zip([field.attname for field in fields], row, strict=True))) for row in rows]
-    queryset: Any = QuerySet(model, using=using)
+    names = ", ".join(quoted(field, using) for field in fields)
+    marks = f"({', '.join(_placeholder(field, using) for field in fields)})"
+    head = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES"
+    tail = f" RETURNING {quoted(pk, using)}" if bulk else ""
+    ready = _ready(fields, rows, using, prepared=prepared)
     found: list[Any] = []
-    for start in range(0, len(instances), 1000 if bulk else 1):
-        part = instances[start : start + (1000 if bulk else 1)]
-        try:
-            with unchecked(fields, using):
-                returned = queryset._insert(  # noqa: SLF001  bulk_create(), which calls it, names every column
-                    part, fields=list(fields), returning_fields=[pk], raw=True, using=using
-                )
-        except _REFUSALS as error:
-            raise UndecodableValueError(
-                reasons.CANNOT_HOLD_A_VALUE(place=model._meta.label_lower, why=error)
-            ) from error
-        found.extend(row[0] for row in returned)
+    with unchecked(fields, using), _refusals(model), connection.cursor() as cursor:
+        for start in range(0, len(ready), 1000 if bulk else 1):
+            part = ready[start : start + (1000 if bulk else 1)]
+            sql = f"{head} {', '.join([marks] * len(part))}{tail}"
+            cursor.execute(sql, [value for row in part for value in row])
+            found += [row[0] for row in cursor.fetchall()] if bulk else [cursor.lastrowid]
     return found

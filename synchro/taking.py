@@ -5,8 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeAlias
 
 import orjson
 from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
@@ -22,6 +21,7 @@ from synchro import (
     claims,
     conf,
     entitlement,
+    express_writing,
     moments,
     nodes,
     progress,
@@ -37,7 +37,10 @@ from synchro.checkpoints import Checkpoints
 from synchro.conf import Policy
 from synchro.drift import Difference
 from synchro.errors import ClockError, ConflictError, DanglingError, HeldError, RestoredError
+from synchro.express import Express
 from synchro.filing import IncomingFiles, awaited, contents_of
+from synchro.import_report import HeldChange, ImportReport
+from synchro.lines import Line
 from synchro.locking import sealed_lock
 from synchro.merging import Outcome
 from synchro.models import Bundle, Held, Node, options
@@ -55,77 +58,20 @@ AT_ONE_GO = 20_000
 _COUNTED = (
     "added", "changed", "deleted", "m2m", "merged", "unchanged", "already_known", "stale", "conflicts", "objects",
 )  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HeldChange:
-    """A change that could not be applied yet, and why; ``key`` is its object's natural key, where it has one."""
-
-    model: str
-    id: str
-    reason: str
-    key: list[Any] | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ImportReport:
-    """What an import did, or would do (``dry_run``).
-
-    Counts are of changes; ``held`` counts, ``held_changes`` names some. ``files``: contents that were written;
-    ``missing_files`` names some that did not come and are not here. ``schema``: models whose schema here is another one
-    than the sender's. ``sender_ahead``: by how many seconds at least the sender's clock is ahead of this machine's (how
-    far it is behind cannot be told from a file). ``new_id``: this database turned out to be a restored backup, and goes
-    on under this id. ``models``: of each model how many changes were added, changed, deleted, m2m, merged, unchanged,
-    stale, conflict, held. ``details``: what became of which object (model and id), the first 100,000; ``keys``: the
-    natural keys of those that have one. Without a file, where only what is held was tried again, ``bundle`` and
-    ``file`` are empty.
-    """
-
-    bundle: str
-    file: str
-    node: str
-    from_seq: int
-    to_seq: int
-    records: int
-    added: int = 0
-    changed: int = 0
-    deleted: int = 0
-    m2m: int = 0
-    merged: int = 0
-    unchanged: int = 0
-    already_known: int = 0
-    stale: int = 0
-    conflicts: int = 0
-    held: int = 0
-    objects: int = 0
-    own: bool = False
-    dry_run: bool = False
-    sender_ahead: float = 0.0
-    new_id: str | None = None
-    held_changes: tuple[HeldChange, ...] = ()
-    files: int = 0
-    missing_files: tuple[str, ...] = ()
-    schema: tuple[Difference, ...] = ()
-    withheld: tuple[str, ...] = ()
-    models: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    details: tuple[tuple[str, str, str], ...] = field(default=(), repr=False)
-    keys: Mapping[tuple[str, str], list[Any]] = field(default_factory=dict, repr=False)
-
-    def as_dict(self) -> dict[str, Any]:
-        """The numbers as ``--json`` prints them."""
-        data = asdict(self)
-        del data["details"], data["keys"]
-        return data
+Chunked: TypeAlias = "Line | Change | ObjectRecord"
+EXPRESS = True
+"""Whether plain chunks go past the planner, which comes to the same (a test turns it off to see that)."""
 
 
 class Taking:
     """One bundle being taken: what was asked for, and what has been done so far.
 
-    *records* are read once. *name* is what messages call them; *records_total* and *sha256* are what the bundle says of
-    itself. With *careful* foreign keys are checked chunk by chunk, so that a record that leaves one pointing nowhere
-    can be held; otherwise at the end, which is quicker, with ``DanglingError`` where there is one. *own_changes* are
-    those of the bundle that this deployment is said to have made. *vouch* is called with each node of
-    which the sender passes on changes that are new here, and raises where it is not believed them.
+    *records* are read once; *spelled*: they are lines as the format's own writer spells them. *name* is what messages
+    call them; *records_total* and *sha256* are what the bundle says of itself. With *careful* foreign keys are checked
+    chunk by chunk, so that a record that leaves one pointing nowhere can be held; otherwise at the end, which is
+    quicker, with ``DanglingError`` where there is one. *own_changes* are those of the bundle that this deployment is
+    said to have made. *vouch* is called with each node of which the sender passes on changes that are new here, and
+    raises where it is not believed them.
 
     For *direct* synchronization, without a file: what is known here already is written again where the row does not
     hold it, and of several objects of one natural key (``allow_many``) the first is taken. Without *compare* everything
@@ -135,9 +81,10 @@ class Taking:
     def __init__(
         self,
         header: Header | None,
-        records: Iterable[Change | ObjectRecord | FilePiece],
+        records: Iterable[Line | Change | ObjectRecord | FilePiece],
         *,
         name: str,
+        spelled: bool = False,
         records_total: int = 0,
         sha256: str = "",
         policy: Policy | None = None,
@@ -161,6 +108,7 @@ class Taking:
         self._total = records_total
         self._sha256 = sha256
         self._name = name
+        self._spelled = spelled
         self._policy = policy
         self._strict = strict
         self._allow_gap = allow_gap
@@ -226,9 +174,14 @@ class Taking:
         recorder = Recorder(node, self._using, direct=self._direct)
         if self._strict:
             self._held_before = {(each.stamp.node, each.origin_seq) for each in recorder.held_changes()}
-        for batch in self._batches(checkpoints):
-            self._take_batch(batch, planner, recorder)
+        express = self._express(planner, node)
+        for chunk in self._chunks():
+            if express is not None and self._take_plain(chunk, express, planner, recorder, checkpoints):
+                continue
+            self._take_batch(self._unknown(chunk, checkpoints), planner, recorder)
             self._mend(planner, recorder)
+            if express is not None:
+                express.forget()
         self._retry_held(planner, recorder)
         self._finish_deferred(recorder)
         settling.settle(node.ident, self._using)
@@ -261,7 +214,8 @@ class Taking:
         checkpoints.check(allow_gap=self._allow_gap)
         self._check_schema(checkpoints.peer)
         planner = self._planner(node, pending=True)
-        for batch in self._batches(checkpoints):
+        for chunk in self._chunks():
+            batch = self._unknown(chunk, checkpoints)
             try:
                 plan = planner.plan(batch)
             except ConflictFoundError as error:
@@ -377,17 +331,25 @@ class Taking:
 
     # --- chunk by chunk -----------------------------------------------------------------------------------------------
 
-    def _batches(self, checkpoints: Checkpoints) -> Iterator[list[Incoming]]:
-        """The records that are not known here yet, by the chunk."""
-        latest = changelog.now() + tolerance()
-        batch: list[Change | ObjectRecord] = []
+    def _chunks(self) -> Iterator[list[Chunked]]:
+        """The records by the chunk, those of files' contents taken out."""
+        latest = format_date(changelog.now() + tolerance())
+        chunk: list[Any] = []
         read = 0
-        for record in self._records:
+        for each in self._records:
             read += 1
-            if isinstance(record, FilePiece):
-                self.files.take(record)
+            if isinstance(each, Line):
+                kind = each.data["type"]
+                date = each.data["date"] if kind == "change" else ""
+                piece = FilePiece.from_dict(each.data) if kind == "file" else None
+            else:
+                date = each.date if isinstance(each, Change) else ""
+                piece = each if isinstance(each, FilePiece) else None
+            if piece is not None:
+                self.files.take(piece)
                 continue
-            if isinstance(record, Change) and record.date > format_date(latest):
+            if date > latest:
+                record: Any = each.record() if isinstance(each, Line) else each
                 raise ClockError(
                     _(
                         "%(name)s: the change at position %(seq)d is dated %(date)s, later than this machine's clock "
@@ -396,17 +358,55 @@ class Taking:
                     % {"name": self._name, "seq": record.seq, "date": record.date, "now": format_date(changelog.now())},
                     hint=_("Set the clocks right. Nothing was imported."),
                 )
-            batch.append(record)
-            if len(batch) >= serialize.CHUNK:
-                yield self._unknown(batch, checkpoints)
+            chunk.append(each)
+            if len(chunk) >= serialize.CHUNK:
+                yield chunk
                 self.files.drop_spooled()
                 progress.tell(self._stage, read, self._total or None)
-                batch = []
-        if batch:
-            yield self._unknown(batch, checkpoints)
+                chunk = []
+        if chunk:
+            yield chunk
         progress.tell(self._stage, read, read)
 
-    def _unknown(self, batch: Sequence[Change | ObjectRecord], checkpoints: Checkpoints) -> list[Incoming]:
+    def _express(self, planner: Planner, node: Node) -> Express | None:
+        """What takes plain chunks past the planner, where that comes to the same."""
+        renamed = successions.Renamed(self._header.successions, self._using)
+        ordinary = self._spelled and self._compare and not (self._careful or self._direct or self._keys or renamed)
+        redacting = any(conf.redactions().values())  # records may have more than their makers may say
+        if redacting or not (ordinary and EXPRESS and planner.decider.undisturbed):
+            return None
+        lock = sealed_lock(node, self._using)
+        return Express(self._header.node.id, self._versions, node.ident, lock, self._using)
+
+    def _take_plain(
+        self,
+        chunk: Sequence[Chunked],
+        express: Express,
+        planner: Planner,
+        recorder: Recorder,
+        checkpoints: Checkpoints,
+    ) -> bool:
+        """Take *chunk* past the planner, if everything in it is plain; False, and nothing done, otherwise."""
+        lines = [each for each in chunk if isinstance(each, Line)]
+        if len(lines) != len(chunk) or not planner.decider.undisturbed:
+            return False
+        taken = express_writing.take(lines, express, recorder, checkpoints, self._vouch, self._using)
+        if taken is None:
+            return False
+        details, touched = taken
+        self._tables |= touched
+        for what, label, _object in details:
+            self._counts[what] += 1
+            self._of_models[label][what] += 1
+        if (room := 100_000 - len(self._details)) > 0:
+            self._details += details[:room]
+            changes = (each.data for each in lines)
+            self._named.update(((each["model"], each["id"]), each["key"]) for each in changes if each["key"])
+        return True
+
+    def _unknown(self, chunk: Sequence[Chunked], checkpoints: Checkpoints) -> list[Incoming]:
+        """The records of *chunk* that are not known here yet."""
+        batch: list[Any] = [each.record() if isinstance(each, Line) else each for each in chunk]
         sender, versions = self._header.node.id, self._versions
         if self._renamed is None:
             self._renamed = successions.Renamed(self._header.successions, self._using)

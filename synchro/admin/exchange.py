@@ -22,9 +22,9 @@ from synchro.admin.folder import folder
 from synchro.admin.saying import errors_as_messages
 from synchro.errors import ImportRefusedError, RestoredError
 from synchro.exporting import DEFAULT_DESTINATION
+from synchro.import_report import ImportReport
 from synchro.models import NODE_LENGTH, Bundle, Destination
 from synchro.naming import key_text
-from synchro.taking import ImportReport
 
 EXPORT_URL, IMPORT_URL, SYNCHRONIZATION_URL = "synchro_export", "synchro_import", "synchro_synchronization"
 SHOWN = 100

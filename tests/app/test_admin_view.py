@@ -20,8 +20,8 @@ from synchro import changelog, reset_synchro
 from synchro.admin import add_link
 from synchro.errors import SynchroError
 from synchro.exporting import export_bundle
+from synchro.import_report import HeldChange
 from synchro.models import ChangeLog, Destination, Held, options
-from synchro.taking import HeldChange
 from tests.project.plain.models import Color
 from tests.project.shop.models import Car, Tag
 

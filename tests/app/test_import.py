@@ -10,9 +10,10 @@ from django.db import IntegrityError, connections, transaction
 from django.test import override_settings
 
 from changelog_format import BundleError
-from synchro import export_bundle, import_bundle, import_bundles, reset_synchro
+from synchro import export_bundle, express_writing, import_bundle, import_bundles, reset_synchro
 from synchro.errors import ClockError, ForkError, GapError, ImportRefusedError
 from synchro.models import Bundle, ChangeLog, KnownRange, Node, Reference, Version
+from synchro.recording import Recorder
 from tests.app.deploy import (
     assert_same,
     at,
@@ -171,10 +172,17 @@ def test_i3_a_preview_says_that_this_database_was_restored_from_a_backup():
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, MemoryError])
 @pytest.mark.parametrize(
-    "place",
-    ["synchro.recording.Recorder.record", "synchro.apply._link_bulk", "synchro.checkpoints.Checkpoints.advance"],
+    ("place", "express"),
+    [
+        ("synchro.recording.Recorder.record", False),
+        ("synchro.apply._link_bulk", False),
+        ("synchro.express_writing._log", True),
+        ("synchro.express_writing._link", True),
+        ("synchro.checkpoints.Checkpoints.advance", True),
+    ],
 )
-def test_i4_stopped_anywhere_nothing_is_applied_and_the_same_command_does_it(place, error):
+def test_i4_stopped_anywhere_nothing_is_applied_and_the_same_command_does_it(place, express, error, monkeypatch):
+    monkeypatch.setattr("synchro.taking.EXPRESS", express)
     Tag.objects.create(name="before")
     carry()
     person = Person.objects.create(name="p")
@@ -186,23 +194,24 @@ def test_i4_stopped_anywhere_nothing_is_applied_and_the_same_command_does_it(pla
     assert_same("default", "hq")
 
 
-def test_i4_a_second_chunk_that_stops_takes_the_first_one_back(monkeypatch):
+@pytest.mark.parametrize("express", [False, True])
+def test_i4_a_second_chunk_that_stops_takes_the_first_one_back(express, monkeypatch):
     monkeypatch.setattr("synchro.serialize.CHUNK", 2)
     for name in "abcde":
         Tag.objects.create(name=name)
     data, _ = write()
-    from synchro.recording import Recorder
-
+    monkeypatch.setattr("synchro.taking.EXPRESS", express)
+    owner, name = (express_writing, "_log") if express else (Recorder, "record")
     calls = []
-    original = Recorder.record
+    original = getattr(owner, name)
 
-    def record(self, *args):
+    def record(*args):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        original(self, *args)
+        return original(*args)
 
-    with unchanged(), mock.patch.object(Recorder, "record", record), pytest.raises(KeyboardInterrupt):
+    with unchanged(), mock.patch.object(owner, name, record), pytest.raises(KeyboardInterrupt):
         take(data)
     assert brought(take(data)) == {"added": 5}
 
@@ -468,14 +477,17 @@ def test_an_import_inside_a_transaction_is_refused():
         take(data)
 
 
-def test_a_database_error_that_is_nobodys_fault_is_not_held():
+@pytest.mark.parametrize("way", ["apply", "express_writing"])
+def test_a_database_error_that_is_nobodys_fault_is_not_held(way, monkeypatch):
     from django.db import OperationalError
+
+    monkeypatch.setattr("synchro.taking.EXPRESS", way != "apply")
 
     Tag.objects.create(name="a")
     data, _ = write()
     with (
         unchanged(),
-        mock.patch("synchro.apply._insert", side_effect=OperationalError("disk I/O error")),
+        mock.patch(f"synchro.{way}._insert", side_effect=OperationalError("disk I/O error")),
         pytest.raises(OperationalError),
     ):
         take(data)
@@ -485,7 +497,11 @@ def test_whatever_the_database_refuses_is_held():
     Tag.objects.create(name="a")
     Club.objects.create(name="c")
     data, _ = write()
-    with mock.patch("synchro.apply._insert", side_effect=IntegrityError("told so")):
+    error = IntegrityError("told so")
+    with (
+        mock.patch("synchro.express_writing._insert", side_effect=error),
+        mock.patch("synchro.apply._insert", side_effect=error),
+    ):
         report = take(data)
     assert (report.held, report.added) == (2, 0)
 

@@ -21,7 +21,7 @@ from changelog_format import (
     verify,
 )
 from changelog_format.container import compress_frame, raw_frame
-from changelog_format.jsonl import parse_line
+from changelog_format.jsonl import parse_line, read_line
 from changelog_format.limits import FRAME_BLOCKS
 from tests.format.samples import BAD, ROOT, VECTORS, bundle, change, header, object_record, relayed, small
 
@@ -159,9 +159,9 @@ def test_memory_that_ends_within_a_line(monkeypatch, line):
                 # What orjson makes of it.
                 raise SystemError("returned a result with an exception set") from MemoryError()
             raise MemoryError
-        return parse_line(text, **options)
+        return read_line(text, **options)
 
-    monkeypatch.setattr(reader, "parse_line", parse)
+    monkeypatch.setattr(reader, "read_line", parse)
     error = refused(small(3))
     assert (type(error), error.line, error.rule) == (OutOfMemoryError, line, "R60")
 
@@ -170,7 +170,7 @@ def test_other_system_errors_are_not_taken_for_want_of_memory(monkeypatch):
     def parse(text, **options):
         raise SystemError("something else")
 
-    monkeypatch.setattr(reader, "parse_line", parse)
+    monkeypatch.setattr(reader, "read_line", parse)
     with pytest.raises(SystemError, match="something else"):
         verify(io.BytesIO(small(1)))
 

@@ -1,12 +1,14 @@
 import hashlib
 import io
 
+import orjson
 import pytest
 
 from changelog_format import (
     BundleError,
     Change,
     ContainerError,
+    DigestError,
     FilePiece,
     LimitError,
     ReaderStateError,
@@ -16,7 +18,8 @@ from changelog_format import (
     pieces,
     verify,
 )
-from tests.format.samples import VECTORS, header, small
+from changelog_format.container import compress_frame, raw_frame
+from tests.format.samples import GOOD, VECTORS, change, header, small
 
 
 def test_the_header_is_there_at_once_and_the_trailer_at_the_end(tmp_path):
@@ -41,6 +44,50 @@ def test_iterating_goes_on_where_it_stopped():
     reader = open_bundle(io.BytesIO(small(4)))
     assert [next(iter(reader)).seq, next(iter(reader)).seq] == [1, 2]
     assert [record.seq for record in reader] == [3, 4]
+
+
+@pytest.mark.parametrize("vector", GOOD, ids=lambda vector: vector["file"])
+def test_objects_are_the_records_and_are_given_again_where_the_file_is_the_same(vector):
+    data = (VECTORS / vector["file"]).read_bytes()
+    try:
+        with open_bundle(io.BytesIO(data)) as reader:
+            records = [record.to_dict() for record in reader]
+    except UnsupportedError:
+        return
+    with open_bundle(io.BytesIO(data)) as reader:
+        objects = list(reader.objects())
+        marks = reader.marks
+    assert [Change.of_checked(each).to_dict() if each["type"] == "change" else None for each in objects] == [
+        each if each["type"] == "change" else None for each in records
+    ]
+    with open_bundle(io.BytesIO(data)) as reader:
+        assert [each for _line, each in reader.again(marks)] == objects
+    with open_bundle(io.BytesIO(small(9))) as other, pytest.raises(DigestError):
+        list(other.again(marks))
+
+
+def test_the_end_of_a_file_that_was_longer_is_noticed():
+    data = small(200, frame_size=4096)
+    with open_bundle(io.BytesIO(data)) as reader:
+        list(reader)
+        marks = reader.marks
+    assert len(marks) > 2
+    with open_bundle(io.BytesIO(data)) as reader, pytest.raises(DigestError):
+        list(reader.again([*marks[:-1], b"", marks[-1]]))
+
+
+def lines_of(*lines):
+    body = b"".join(orjson.dumps(line) + b"\n" for line in lines)
+    frame, digest = compress_frame(body, 1), hashlib.sha256
+    trailer = {"type": "trailer", "records": len(lines) - 1, "sha256": digest(body).hexdigest()}
+    trailer["stored_sha256"] = digest(frame).hexdigest()
+    return frame + raw_frame(orjson.dumps(trailer) + b"\n")
+
+
+@pytest.mark.parametrize("kind", ["object", "file", "trailer", "nothing known", 1, None, ["change"]])
+def test_what_only_has_the_keys_of_a_change_is_none(kind):
+    with pytest.raises(BundleError):
+        verify(io.BytesIO(lines_of(header(1).to_dict(), {**change(1).to_dict(), "type": kind})))
 
 
 def test_a_closed_reader_says_so():

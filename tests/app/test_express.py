@@ -1,0 +1,233 @@
+"""What goes past the planner comes to the same as what the planner plans: every row of every table is compared.
+
+Set SYNCHRO_SLOW=1 for many more examples.
+"""
+
+import io
+from contextlib import contextmanager
+from unittest import mock
+
+import pytest
+from django.apps import apps
+from django.db import connections, models
+from django.db.models import QuerySet
+from django.utils import timezone
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from synchro import changelog, import_bundle, registry, serialize, taking
+from synchro.errors import SynchroError
+from synchro.models import ChangeLog
+from tests.app import deploy, simulation, test_replay_property, test_zoo_property
+from tests.app.deploy import carry, listening, rolled_back
+from tests.app.test_convergence import worlds
+from tests.project.shop.models import City, Country, Person, Tag
+
+pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
+
+EXAMPLES = 300 if test_replay_property.SLOW else 15
+UNHURRIED = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+PHASES = (Phase.explicit, Phase.reuse, Phase.generate)  # shrinking takes many minutes, and the difference is printed
+
+
+# --- both ways --------------------------------------------------------------------------------------------------------
+
+
+def rows(using):
+    """`{table: rows}` of everything in the database."""
+    connection = connections[using]
+    with connection.cursor() as cursor:
+        found = {}
+        for table in sorted(connection.introspection.table_names(cursor)):
+            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
+            names = [column[0] for column in cursor.description]
+            found[table] = sorted(([*zip(names, row, strict=True)] for row in cursor.fetchall()), key=repr)
+    return found
+
+
+def numbered_anew(using):
+    """`{model: rows}` with automatic primary keys counted from 1, for a database that does not take numbers back."""
+    numbers = {}
+    for model in apps.get_models(include_auto_created=True):
+        if isinstance(model._meta.pk, models.AutoField) and model._meta.managed and not model._meta.proxy:
+            pks = QuerySet(model, using=using).order_by("pk").values_list("pk", flat=True)
+            numbers[model] = {str(pk): f"#{place}" for place, pk in enumerate(pks)}
+    return {
+        model._meta.label: sorted((renumbered(row, numbers) for row in QuerySet(model, using=using)), key=repr)
+        for model in apps.get_models(include_auto_created=True)
+        if model._meta.managed and not model._meta.proxy
+    }
+
+
+def renumbered(instance, numbers):
+    """The values of *instance* with other primary keys; what has them inside its texts is left out."""
+    values = {name: value for name, value in instance.__dict__.items() if name != "_state"}
+
+    def number(model, text):
+        while isinstance(model._meta.pk, models.ForeignKey):
+            model = model._meta.pk.related_model
+        return numbers.get(model, {}).get(str(text), text)
+
+    for field in instance._meta.concrete_fields:
+        if field.primary_key or (field.remote_field and field.target_field.primary_key):
+            values[field.attname] = number(field.related_model or type(instance), values[field.attname])
+    for name in registry.spec(type(instance)).generics:
+        del values[name]
+    if "pk_text" in values:
+        label = values.get("root") or values["model"]
+        values["pk_text"] = number(apps.get_model(label), values["pk_text"])
+    if "change_id" in values:
+        values["change_id"] = number(ChangeLog, values["change_id"])
+    if values.get("link"):
+        values["link"] = values["link"].partition(":")[0]
+    if isinstance(instance, ChangeLog) and not values["imported"]:
+        values["payload"] = ""
+    return sorted(values.items())
+
+
+@contextmanager
+def numbers_taken_back(using):
+    """PostgreSQL does not take numbers back that it gave in a transaction that came to nothing."""
+    connection = connections[using]
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT sequencename, last_value FROM pg_sequences WHERE schemaname = 'public'")
+        before = cursor.fetchall()
+    yield
+    with connection.cursor() as cursor:
+        for name, last in before:
+            cursor.execute(f"SELECT setval('\"{name}\"', %s, %s)", [last or 1, last is not None])
+
+
+class BothWays:
+    """Takes each bundle by the planner alone, takes that back, and takes it again with plain chunks past it."""
+
+    def __init__(self):
+        self.plain = self.planned = 0
+
+    def __call__(self, source, *, using, **options):
+        data = source.read()
+        moment, now = changelog.now(), timezone.now()
+        with (
+            mock.patch.object(changelog, "now", return_value=moment),
+            mock.patch.object(timezone, "now", return_value=now),
+            mock.patch("secrets.token_hex", return_value=f"{moment % 2**32:08x}"),
+        ):
+            with numbers_taken_back(using), rolled_back(using):
+                planned = self._outcome(data, using, options, express=False)
+            with mock.patch.object(taking.Taking, "_take_plain", self._counting(taking.Taking._take_plain)):
+                past = self._outcome(data, using, options, express=True)
+        assert past[0] == planned[0]
+        for table in planned[1]:
+            assert past[1][table] == planned[1][table]
+        if isinstance(past[2], Exception):
+            raise past[2]
+        return past[2]
+
+    @staticmethod
+    def _outcome(data, using, options, *, express):
+        with mock.patch.object(taking, "EXPRESS", express):
+            try:
+                result = import_bundle(io.BytesIO(data), using=using, **options)
+                said = result.as_dict() | {"details": result.details}
+            except SynchroError as error:
+                result, said = error, repr(error)
+        return said, rows(using) if _takes_back(using) else numbered_anew(using), result
+
+    def _counting(self, way):
+        def counted(*args):
+            plain = way(*args)
+            self.plain += plain
+            self.planned += not plain
+            return plain
+
+        return counted
+
+
+def _takes_back(using):
+    """Whether the database gives the same numbers again after what came to nothing (see `numbers_taken_back`)."""
+    return connections[using].vendor in ("sqlite", "postgresql")
+
+
+@contextmanager
+def both_ways():
+    ways = BothWays()
+    with mock.patch.object(deploy, "import_bundle", ways):
+        yield ways
+
+
+# --- whatever happens -------------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=EXAMPLES, suppress_health_check=UNHURRIED, phases=PHASES)
+@given(worlds(), st.sampled_from((1000, 3, 1)))
+def test_several_deployments_with_conflicts_and_disasters(world, chunk):
+    with both_ways(), mock.patch.object(serialize, "CHUNK", chunk):
+        simulation.simulate(**{**world, "size": 3})
+
+
+@settings(max_examples=EXAMPLES, suppress_health_check=UNHURRIED, phases=PHASES)
+@given(st.lists(test_replay_property.steps, min_size=5, max_size=40), st.sampled_from((1000, 7, 2, 1)), st.booleans())
+def test_what_people_do(script, chunk, handlers):
+    with both_ways():
+        test_replay_property.replay(script, chunk, handlers=handlers)
+
+
+@settings(max_examples=EXAMPLES, suppress_health_check=UNHURRIED, phases=PHASES)
+@given(st.lists(test_zoo_property.steps, min_size=5, max_size=40), st.sampled_from((1000, 7, 1)), st.booleans())
+def test_models_of_every_kind(script, chunk, handlers):
+    with both_ways():
+        test_zoo_property.replay(script, chunk, handlers=handlers)
+
+
+# --- what is plain ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("heard", [(), (Person, City), (Person, City, Country, Tag, Person.tags.through)])
+def test_new_objects_later_changes_and_links_are_plain_and_so_they_are_for_a_third(heard):
+    country = Country.objects.create(code="PL")
+    tags = [Tag.objects.create(name=f"t{n}") for n in range(5)]
+    for n in range(20):
+        city = City.objects.create(name=f"c{n}", country=country, extra={"n": [n, 0.5, None]}, latitude="1.5")
+        person = Person.objects.create(name=f"p{n}", city=city, boss=Person.objects.first())
+        person.tags.add(*tags[: n % 5])
+    with both_ways() as ways, mock.patch.object(serialize, "CHUNK", 10), listening(*heard):
+        assert carry("default", "hq").added == 46
+        for person in Person.objects.all():
+            person.name += "!"
+            person.save()
+            person.save()
+        Person.objects.first().tags.add(*tags)
+        Person.objects.last().tags.remove(tags[0])
+        report = carry("default", "hq")
+        assert (report.changed, report.unchanged, report.m2m) == (20, 20, 6)
+        assert carry("hq", "ship").added == 46
+        assert ways.planned == 0
+        assert ways.plain > 20
+    deploy.assert_same("default", "hq", "ship")
+
+
+@pytest.mark.parametrize("deed", ["delete", "conflict", "unlogged", "known by its key", "twice"])
+def test_what_the_planner_has_to_see(deed):
+    tag, country = Tag.objects.create(name="a"), Country.objects.create(code="PL")
+    if deed == "known by its key":
+        Tag.objects.using("hq").create(name="a")
+    with both_ways() as ways:
+        carry("default", "hq")
+        assert ways.plain == (deed != "known by its key")
+        if deed == "conflict":
+            Country.objects.using("hq").filter().first().save()
+        elif deed == "unlogged":
+            Country.objects.using("hq").update(name="there")
+        elif deed == "twice":
+            person = Person.objects.create(name="p")
+            person.tags.add(tag)
+            person.tags.remove(tag)
+        elif deed == "delete":
+            tag.delete()
+        country.name = "here"
+        country.save()
+        carry("default", "hq")
+        assert ways.planned == 1
