@@ -12,12 +12,12 @@ import orjson
 from .errors import LimitError, LineError
 from .limits import INT64_MAX, INT64_MIN, LINE_SIZE, LINE_VALUES, MAX_DEPTH
 
-__all__ = ["check_size", "format_line", "parse_line", "read_line"]
+__all__ = ["FAST_SIZE", "check_size", "format_line", "parse_line", "read_line"]
 
 _INT64_DIGITS = 20  # a sign and 19 digits; what is longer is not even converted
 # orjson asks for up to 256 bytes for each value that it writes, and ends the whole process where it does not get them.
 # So it sees lines up to this size, for which that is 8 MB. Longer ones, which are rare, take twice as long without it.
-_FAST_SIZE = 64 * 1024
+FAST_SIZE = 64 * 1024
 _SURROGATE_ESCAPE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
@@ -30,11 +30,11 @@ def parse_line(line: bytes, *, values: int = LINE_VALUES) -> dict[str, Any]:
 
 
 def read_line(line: bytes, *, values: int = LINE_VALUES) -> tuple[dict[str, Any], bool]:
-    """As `parse_line`; and whether the line is known to be spelled as `format_line` spells it."""
+    """As `parse_line`; and whether the line, of FAST_SIZE at most, is spelled as `format_line` spells it."""
     if len(line) > values:
         _check_count(line, values)
     spelled = False
-    if len(line) > _FAST_SIZE:
+    if len(line) > FAST_SIZE:
         value = _parse_exactly(line)
     else:
         try:

@@ -25,7 +25,7 @@ from .errors import (
     RecordError,
 )
 from .forms import shown
-from .jsonl import read_line
+from .jsonl import FAST_SIZE, read_line
 from .limits import Limits
 from .records import Change, FilePiece, Header, ObjectRecord, Trailer
 from .rules import BundleRules
@@ -89,7 +89,7 @@ class BundleReader:
         self.raw_line = b""  # the same as it stands in the file, without its LF
         self.raw_size = 0  # uncompressed bytes that were taken
         self.trailer_at = 0  # the byte at which the trailer's frame begins, once it was read
-        self.spelled = True  # every record that was read is spelled as the writer of this package spells it
+        self.spelled = True  # every line of up to FAST_SIZE that was read is spelled as the writer here spells it
         self._marks: list[bytes] = []
         self._as_objects = False
         try:
@@ -206,7 +206,7 @@ class BundleReader:
             self.line += 1
             self.raw_line = line
             data, spelled = read_line(line, values=values)
-            if not spelled:
+            if not spelled and len(line) <= FAST_SIZE:
                 self.spelled = False
             record: Any
             if usual(data):

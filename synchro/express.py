@@ -17,6 +17,7 @@ from typing import Any
 import orjson
 
 from changelog_format.dates import parse_date
+from changelog_format.jsonl import FAST_SIZE
 from synchro import alike, naturalkeys, nodes, references, registry, serialize, tables, versions
 from synchro.apply import present_pairs
 from synchro.combining import respelled
@@ -38,8 +39,6 @@ _SHAPES = {
     for actor in ((), ("actor",))
     for context in ((), ("context",))
 }
-LONGEST = 64 * 1024
-"""Bytes of a line: longer ones need not be spelled as they are logged (see ``changelog_format.jsonl``)."""
 
 
 class NotPlainError(Exception):
@@ -166,7 +165,7 @@ class Express:
         entries = []
         for text, data in lines:
             is_link = _SHAPES.get(tuple(data))
-            if is_link is None or len(text) > LONGEST:
+            if is_link is None or len(text) > FAST_SIZE:  # how those are spelled is not known
                 raise NotPlainError
             origin = data.get("origin")
             node, seq = (self.sender, data["seq"]) if origin is None else (origin["node"], origin["seq"])
