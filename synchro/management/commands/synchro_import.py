@@ -288,9 +288,10 @@ class Command(SpokenCommand):
 
     def _tell_held(self, report: ImportReport, *, verbosity: int) -> None:
         if verbosity > 1:
+            width = max(map(len, map(str, _HAPPENED.values())))
             for what, model, object_id in report.details:
                 called = _called(object_id, report.keys.get((model, object_id)))
-                self.stdout.write(cleaned(f"  {_HAPPENED[what]!s:10} {model} {called}"))
+                self.stdout.write(cleaned(f"  {_HAPPENED[what]!s:{width}}  {model} {called}"))
         for missing in report.missing_files:
             self.warn("  " + _("missing: %(file)s") % {"file": missing})
         for held in report.held_changes:
