@@ -1,17 +1,18 @@
 """What operators may change while the project runs, kept by django-dbsettings.
 
-dbsettings caches through Django's cache and swallows errors, so nothing that correctness rests on lives here: a lost or
-stale option changes how the next run behaves, never what was sent or taken.
+dbsettings swallows errors, so nothing that correctness rests on lives here: a lost option changes how the next run
+behaves, never what was sent or taken.
 """
 
 from __future__ import annotations
 
 import datetime as dt
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dbsettings
-from dbsettings.loading import _get_cache_key, set_setting_value
+from dbsettings.loading import _get_cache_key, get_setting_storage, set_setting_value
+from dbsettings.values import Value
 from django import forms
 from django.core.cache import cache
 from django.utils import timezone
@@ -25,25 +26,34 @@ DEFAULT_LEVEL = 3
 MAX_LEVEL = 19
 
 
-class Written:
-    """A value that is written whenever it is set.
+class Fresh(Value):  # type: ignore[misc]  # dbsettings has no types
+    """A value that is read and written past dbsettings' cache.
 
-    dbsettings does not write a value that equals the cached one, and writes a second row where it has cached that there
-    is none. What it has cached may be stale: other processes write too, and transactions are rolled back.
+    What that holds may be stale: other processes write too, and transactions are rolled back. Besides, dbsettings does
+    not write a value that equals the cached one, and writes a second row where it has cached that there is none.
     """
 
-    key: tuple[str, str, str]
-
-    if TYPE_CHECKING:  # dbsettings has no types
-
-        def __get__(self, instance: object, owner: type | None = None) -> Any: ...
+    def __get__(self, instance: object = None, owner: type | None = None) -> Any:
+        if instance is not None:
+            self._forget()
+        return super().__get__(instance, owner)
 
     def __set__(self, instance: object, value: object) -> None:
-        cache.delete(_get_cache_key(*self.key))
+        self._forget()
         set_setting_value(*self.key, value)
 
+    def to_editor(self, _value: Any) -> str:
+        return str(super().to_editor(self._stored()))
 
-class UTCDateTimeValue(Written, dbsettings.DateTimeValue):  # type: ignore[misc]  # dbsettings has no types
+    def _forget(self) -> None:
+        cache.delete(_get_cache_key(*self.key))
+
+    def _stored(self) -> Any:
+        self._forget()
+        return get_setting_storage(*self.key).value
+
+
+class UTCDateTimeValue(Fresh, dbsettings.DateTimeValue):  # type: ignore[misc]  # dbsettings has no types
     """A date and time kept as ISO 8601 in UTC with its microseconds, given as the project has them (``USE_TZ``).
 
     dbsettings' own value drops time zone and microseconds and stores the active locale's format, which another locale
@@ -59,16 +69,16 @@ class UTCDateTimeValue(Written, dbsettings.DateTimeValue):  # type: ignore[misc]
         moment = self.to_python(value)
         return "" if moment is None else moments.aware(moment).astimezone(dt.UTC).isoformat()
 
-    def to_editor(self, value: Any) -> str:
-        moment = self.to_python(value)
+    def to_editor(self, _value: Any) -> str:
+        moment = self.to_python(self._stored())
         return "" if moment is None else timezone.localtime(moments.aware(moment)).isoformat(sep=" ")
 
 
-class StringValue(Written, dbsettings.StringValue):  # type: ignore[misc]  # dbsettings has no types
+class StringValue(Fresh, dbsettings.StringValue):  # type: ignore[misc]  # dbsettings has no types
     """Text."""
 
 
-class PositiveIntegerValue(Written, dbsettings.PositiveIntegerValue):  # type: ignore[misc]  # dbsettings has no types
+class PositiveIntegerValue(Fresh, dbsettings.PositiveIntegerValue):  # type: ignore[misc]  # dbsettings has no types
     """A whole number from 0."""
 
 

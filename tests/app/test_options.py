@@ -5,7 +5,7 @@ import io
 
 import pytest
 from dbsettings.forms import customized_editor
-from dbsettings.loading import get_setting, get_setting_storage
+from dbsettings.loading import _get_cache_key, get_setting, get_setting_storage
 from dbsettings.models import Setting
 from django.contrib.auth.models import User
 from django.core.cache import cache
@@ -124,9 +124,10 @@ def test_a_value_that_was_rolled_back_can_be_set_again():
 
 def test_what_an_editor_shows_is_what_it_takes():
     value = SynchroSettings.__dict__["last_check"]
-    shown = value.to_editor(MOMENT)
-    assert value.to_python(shown) == MOMENT
     assert value.to_editor(None) == ""
+    options.last_check = MOMENT
+    shown = value.to_editor("")
+    assert value.to_python(shown) == MOMENT
     form = value.field(required=False)
     assert timezone.is_aware(form.clean(shown))
     assert form.clean(shown) == MOMENT
@@ -153,3 +154,22 @@ def test_the_editor_takes_only_levels_that_there_are(level, fits):
     page = customized_editor(User(is_superuser=True), [get_setting("synchro.options", "", "compression_level")])
     form = page({"synchro.options____compression_level": level})
     assert form.is_valid() is fits
+
+
+@pytest.mark.parametrize(
+    ("name", "mine", "theirs"),
+    [
+        ("last_check", MOMENT, "2000-01-01T00:00:00+00:00"),
+        ("clock_tolerance", 60, "900"),
+        ("conflict_policy", "local", "hold"),
+    ],
+)
+def test_what_another_process_wrote_is_read_at_once(name, mine, theirs):
+    """As the page in the admin does while a job synchronizes."""
+    setattr(options, name, mine)
+    assert getattr(options, name) == mine
+    Setting.objects.filter(attribute_name=name).update(value=theirs)
+    page = customized_editor(User(is_superuser=True), [get_setting("synchro.options", "", name)])
+    assert theirs[:10] in page()[f"synchro.options____{name}"].initial
+    cache.set(_get_cache_key("synchro.options", "", name), Setting(value=mine))
+    assert str(getattr(options, name)) == theirs.replace("T", " ")
