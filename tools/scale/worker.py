@@ -56,15 +56,13 @@ def fill(size):
         node = Node.objects.get(current=True)
         while (count := ChangeLog.objects.count()) < size:
             first = ChangeLog.objects.aggregate(last=Max("pk"))["last"]
-            cursor.execute("SELECT MIN(date), MAX(date) FROM synchro_change WHERE log_id IS NOT NULL")
-            low, high = cursor.fetchone()
-            shift, tag = high - low + 1, text.format(node.seq)
-            # The first rows of the log have the positions 1, 2, 3…
+            tag, lowest = text.format(node.seq), "(SELECT MIN(low.id) FROM synchro_change low)"
+            # The first rows of the log have the positions 1, 2, 3… One date a microsecond, so that none is to come.
             most = min(count, size - count)
             changed = {
-                "seq": f"id - (SELECT MIN(low.id) FROM synchro_change low) + 1 + {node.seq}",
-                "origin_seq": f"id - (SELECT MIN(low.id) FROM synchro_change low) + 1 + {node.seq}",
-                "date": f"date + {shift}",
+                "seq": f"id - {lowest} + 1 + {node.seq}",
+                "origin_seq": f"id - {lowest} + 1 + {node.seq}",
+                "date": f"id - {lowest} + 1 + {node.clock}",
                 "log_id": str(node.pk),
                 "origin_id": str(node.pk),
                 "base_node_id": "NULL",
@@ -73,7 +71,8 @@ def fill(size):
                 "pk_text": tag,
             }
             copied(cursor, ChangeLog, changed, most)
-            changed = {"date": f"date + {shift}", "change_id": f"change_id + {first}", "pk_text": tag}
+            date = f"change_id - {lowest} + 1 + {node.clock}"
+            changed = {"date": date, "change_id": f"change_id + {first}", "pk_text": tag}
             copied(cursor, Version, changed, most)
             cursor.execute("SELECT MAX(seq), MAX(date) FROM synchro_change WHERE log_id = %s", [node.pk])
             node.seq, node.clock = cursor.fetchone()
