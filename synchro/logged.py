@@ -19,11 +19,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from importlib import import_module
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from django.db import models, transaction
 
 M = TypeVar("M", bound=models.Model)
+M_co = TypeVar("M_co", bound=models.Model, covariant=True)
 
 
 def _bulk() -> Any:
@@ -105,5 +106,15 @@ class LoggedQuerySet(models.QuerySet[M]):
     _raw_delete.alters_data = True  # type: ignore[attr-defined]
 
 
-class LoggedManager(models.Manager.from_queryset(LoggedQuerySet)[M]):  # type: ignore[misc]  # made by a call
+if TYPE_CHECKING:
+    _Manager = models.Manager
+else:
+    _Manager = models.Manager.from_queryset(LoggedQuerySet)
+
+
+class LoggedManager(_Manager[M_co]):
     """A manager whose bulk operations, and those of its querysets, are logged."""
+
+    if TYPE_CHECKING:
+
+        def get_queryset(self) -> LoggedQuerySet[M_co]: ...

@@ -6,7 +6,7 @@ A wrong use stands with the error that it must give; mypy complains where it giv
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, assert_type
+from typing import Any, BinaryIO, ClassVar, assert_type
 
 from django.db import models
 
@@ -124,6 +124,7 @@ class Country(NaturalKeyModel):
 class Visit(models.Model):
     day = models.DateField(default=dt.date.today)
     objects = LoggedManager()
+    logged: ClassVar[LoggedManager["Visit"]] = LoggedManager()
     by_day = NaturalManager["Visit"]("day")
 
     class Meta:
