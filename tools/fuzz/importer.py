@@ -331,7 +331,7 @@ def main():
                 asked.failures.mkdir(exist_ok=True)
                 path = asked.failures / f"{asked.seed}-{failures}.jsonl"
                 path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-                print(f"{path}: {''.join(traceback.format_exception(error))[-1500:]}")
+                print(f"{path}: {''.join(traceback.format_exception(error))[-1500:]}", flush=True)
         outcomes[outcome] = outcomes.get(outcome, 0) + 1
     print(f"{sum(outcomes.values()):,} bundles: {', '.join(f'{n:,} {name}' for name, n in sorted(outcomes.items()))}")
     return 1 if failures else 0

@@ -3,6 +3,7 @@
 
     python3 tools/plug                                 100 rounds on SQLite
     python3 tools/plug --rounds 500 --database postgres
+    python3 tools/plug --rounds 9999                   until Ctrl-C
     python3 tools/plug --seed 7                        the same moments again, as far as the machine keeps time
 
 In each round, between three deployments: an application writes and is killed (SIGKILL); an export, an import, a
@@ -440,6 +441,9 @@ def main():
             wrong = None
         except WrongError as error:
             wrong = error
+        except KeyboardInterrupt:  # what was found until then is told, too
+            wrong = None
+            number -= 1
         finally:
             experiment.close()
     print(f"{number} rounds on {asked.database} in {time.monotonic() - begun:.0f} s:")
