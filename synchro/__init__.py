@@ -5,7 +5,7 @@ A map, in the order in which one change travels::
     capture     notices what the ORM writes (with deletions, cascades, links) ─┐
     changelog   one row a change, in the same transaction
     reconciling what was written past the ORM, rows and links against the log (digests: where its states are gone):
-      scanning      whole tables (walking); bulk: what a logged queryset does
+      scanning      whole tables (walking; restating: what the log has lost); bulk: what a logged queryset does
       touches       the rows that triggers noted; muting keeps these still in paused code
     seal        gives pending changes their position and date
     portable    local primary keys → ids and natural keys

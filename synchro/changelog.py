@@ -43,6 +43,12 @@ class Entry(NamedTuple):
     version: int
 
 
+class Restated(Entry):
+    """One that says what the newest change of its object or link said: that is to be said again, and is no new one."""
+
+    __slots__ = ()
+
+
 _FIELDS = tables.columns(
     ChangeLog,
     *("model", "root", "pk_text", "link", "action", "captured", "payload", "version", "imported", "actor", "context"),

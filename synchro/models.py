@@ -172,7 +172,9 @@ class Version(models.Model):
     It is known by date, node, and whether it is a deletion.
 
     It outlives the log: conflicts and tombstones rest on it. ``change`` may be gone after pruning or a reset;
-    ``digest`` then tells whether the row is as it was when the log was emptied.
+    ``digest`` then tells whether the row is as it was when the log was emptied. Where the row was as it was logged,
+    ``seq`` is the change's position at its origin, and ``base`` and ``base_node`` what it was made on: so it can be
+    said again as the change that it was.
     """
 
     root = ExactCharField(max_length=LABEL_LENGTH)
@@ -183,6 +185,11 @@ class Version(models.Model):
     deleted = models.BooleanField(default=False)
     change_id = models.BigIntegerField(null=True)
     digest = models.BigIntegerField(null=True)
+    seq = models.BigIntegerField(null=True)
+    base = models.BigIntegerField(null=True)
+    base_node = models.ForeignKey(
+        Node, models.PROTECT, null=True, related_name="+", db_index=False, db_constraint=False
+    )
 
     class Meta:
         constraints: ClassVar = [

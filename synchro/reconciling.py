@@ -18,7 +18,7 @@ from django.db import connections, models
 
 from changelog_format import Change
 from synchro import changelog, digests, links, nodes, pks, registry, serialize, tables, upcasting, versions
-from synchro.changelog import Entry
+from synchro.changelog import Entry, Restated
 from synchro.models import Action, ChangeLog, Version
 from synchro.plan import Incoming
 from synchro.planner import Planner
@@ -35,12 +35,12 @@ def reconcile(spec: ModelSpec, pk_values: Iterable[Any], using: str, *, whole: b
 
     *spec* is a tracked model or a multi-table parent of one; its rows are looked at as the objects that they are part
     of. Call it in a transaction. *whole*: log an object also where it is as it was, but its last state is no longer in
-    the log, or only in that of an earlier id of this deployment.
+    the log, or only in that of an earlier id of this deployment. What is ``Restated`` is left to the caller.
     """
     logged: list[Entry] = []
     for part in serialize.chunks(list(pk_values)):
         entries = settled(spec, part, using, whole=whole)
-        changelog.append_many(entries, using)
+        changelog.append_many([each for each in entries if not isinstance(each, Restated)], using)
         logged += entries
     return logged
 
@@ -69,7 +69,7 @@ def reconcile_links(field: LinkField, pairs: Iterable[Pair], using: str, *, whol
     logged: list[Entry] = []
     for part in serialize.chunks(list(dict.fromkeys(links.canonical_pair(field, pair) for pair in pairs))):
         entries = settled_links(field, part, using, whole=whole)
-        changelog.append_many(entries, using)
+        changelog.append_many([each for each in entries if not isinstance(each, Restated)], using)
         logged += entries
     return logged
 
@@ -133,21 +133,29 @@ def _of_family(root: ModelClass, pk_values: Sequence[Any], using: str, *, whole:
         if key not in known.alive:
             found += [(pk, changelog.state_entry(each, pk, Action.ADD, state)) for each, state in rows.items()]
         elif made is None:
-            found += _lost_state(classes, pk, rows, None if whole else known.digests.get(key))
+            found += _lost_state(classes, pk, rows, known.digests.get(key), whole=whole, numbered=known.numbered(key))
         elif registry.is_tracked(made.model):
             found += _against_last(made, key, pk, rows, known)
     return _pointed_first(found)
 
 
 def _lost_state(
-    classes: Sequence[ModelSpec], pk: Any, rows: Mapping[ModelSpec, serialize.State], remembered: int | None
+    classes: Sequence[ModelSpec],
+    pk: Any,
+    rows: Mapping[ModelSpec, serialize.State],
+    remembered: int | None,
+    *,
+    whole: bool,
+    numbered: bool,
 ) -> Iterator[tuple[Any, Entry]]:
     """An object of which the log no longer holds a state, only its digest, if that."""
     if not rows:
         yield pk, changelog.state_entry(classes[-1], pk, Action.DELETE, {})
     for each, state in rows.items():
-        if remembered != digests.of_state(state):
-            yield pk, changelog.state_entry(each, pk, Action.CHANGE, state)
+        same = remembered == digests.of_state(state)
+        if whole or not same:
+            entry = changelog.state_entry(each, pk, Action.CHANGE, state)
+            yield pk, Restated(*entry) if same and numbered and len(rows) == 1 else entry
 
 
 def _against_last(
@@ -163,7 +171,8 @@ def _against_last(
     for each, state in rows.items():
         same = known.holds(key, state) if each is made else known.sibling_holds(each, key, state)
         if not same:
-            yield pk, changelog.state_entry(each, pk, Action.CHANGE, state)
+            entry = changelog.state_entry(each, pk, Action.CHANGE, state)
+            yield pk, Restated(*entry) if each is made and known.says(key, state) else entry
 
 
 class _Known:
@@ -191,9 +200,18 @@ class _Known:
         return None if model is None else registry.spec(model)
 
     def holds(self, key: Key, state: serialize.State) -> bool:
+        """Whether the row is what the last change says, which is in a log that counts."""
+        change = self._change(key)
+        return change is not None and _is_in(self._logs, change) and self.says(key, state)
+
+    def numbered(self, key: Key) -> bool:
+        """Whether it is known which change the last one was, that the log has lost."""
+        return self.alive[key].seq is not None
+
+    def says(self, key: Key, state: serialize.State) -> bool:
         """Whether the row is what the last change says."""
         change = self._change(key)
-        if change is None or not _is_in(self._logs, change):
+        if change is None:
             return False
         if change.imported:
             return self._as_told[self.alive[key].change_id or 0]
@@ -360,7 +378,9 @@ def link_differences(
         cur = current.get(key)
         linked = cur is not None and not cur.deleted and (not whole or pair not in here or cur.change_id in kept)
         if pair in here and not linked:
-            found.append((pair, changelog.link_entry(source, pair[0], field, pair[1], Action.LINK)))
+            entry = changelog.link_entry(source, pair[0], field, pair[1], Action.LINK)
+            known = cur is not None and not cur.deleted and (cur.change_id in changes or cur.seq is not None)
+            found.append((pair, Restated(*entry) if known else entry))
         elif pair not in here and linked:
             missing.append(pair)
     # A link outlives its ends in the log: an object that is revived has its links again.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
-from synchro import nodes, reconciling
+from synchro import nodes, reconciling, restating
 from synchro.models import Action, ChangeLog, Conflict, Destination, Held, RemoteHeld, Version, options
 from synchro.seal import seal_pending
 
@@ -24,6 +24,7 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
         node.reset_date = nodes.date_at(node, node.seq, using) if node.seq else None
         node.reset_seq = node.seq
         node.save(using=using)
+        restating.remember(using)
         reconciling.remember_rows(using)
         held = Held.objects.using(using).values("change")
         waiting = Conflict.objects.using(using).filter(held=True, change_id__isnull=False).values("change_id")

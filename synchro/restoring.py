@@ -167,7 +167,7 @@ def _rename_forked(old: Node, new: Node, common: int, using: str) -> list[int]:
         return []
     positions: list[Any] = list(forked.order_by("origin_seq").values_list("origin_seq", flat=True))
     # One node's dates increase with its positions, so this finds just the versions of these changes.
-    Version.objects.using(using).filter(node=old, date__gte=first).update(node=new)
+    Version.objects.using(using).filter(node=old, date__gte=first).update(node=new, seq=None)
     ChangeLog.objects.using(using).filter(base_node=old, base__gte=first).update(base_node=new)
     # Negative for now: they get their positions in move_log.
     forked.update(origin=new, origin_seq=-F("origin_seq"))

@@ -15,9 +15,9 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, models
 from django.utils.translation import gettext as _
 
-from synchro import nodes, ordering, progress, reconciling, registry, walking
+from synchro import nodes, ordering, progress, reconciling, registry, restating, walking
 from synchro.actors import nobody
-from synchro.changelog import Entry
+from synchro.changelog import Entry, Restated
 from synchro.errors import ScanError
 from synchro.models import Action
 from synchro.pause import DisableSynchroLog
@@ -160,6 +160,7 @@ class _Scan:
                 node = nodes.lock_own(self._using)
                 seal_pending(node, self._using)
                 entries = act()
+                restating.say_again([each for each in entries if isinstance(each, Restated)], node, self._using)
                 # At once: a deletion that waits could be numbered after somebody's later addition.
                 seal_pending(node, self._using)
         for entry in entries:

@@ -78,7 +78,7 @@ def _rename(run: Moved, earlier: Node, node: Node, using: str) -> None:
     columns = tables.columns(ChangeLog, "origin", "origin_seq", "payload")
     tables.update_many(ChangeLog, columns, [ChangeLog._meta.pk], renamed, using)
     for part in serialize.chunks([pk for pk, *_ in found]):
-        Version.objects.using(using).filter(node=earlier, change_id__in=part).update(node=node)
+        Version.objects.using(using).filter(node=earlier, change_id__in=part).update(node=node, seq=None)
     for part in serialize.chunks([date for _, _, date, *_ in found]):
         based = logged.filter(base_node=earlier, base__in=part)
         texts = [

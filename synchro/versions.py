@@ -28,15 +28,16 @@ class Stamp(NamedTuple):
 
 
 class Current(NamedTuple):
-    """The newest change of a key."""
+    """The newest change of a key; ``seq``: its position at its origin, where the log has lost it."""
 
     stamp: Stamp
     deleted: bool
     change_id: int | None
+    seq: int | None = None
 
 
 _KEYS = tables.columns(Version, "root", "pk_text", "link")
-_VALUES = tables.columns(Version, "date", "node", "deleted", "change_id")
+_VALUES = tables.columns(Version, "date", "node", "deleted", "change_id", "seq")
 
 
 def find(keys: Iterable[Key], using: str) -> dict[Key, Current]:
@@ -68,7 +69,7 @@ def find(keys: Iterable[Key], using: str) -> dict[Key, Current]:
 _LOOKUPS = 20 * serialize.CHUNK
 
 
-_READ = ("root", "pk_text", "link", "date", "node__ident", "deleted", "change_id")
+_READ = ("root", "pk_text", "link", "date", "node__ident", "deleted", "change_id", "seq")
 
 
 def _read(rows: QuerySet[Version]) -> Iterator[tuple[Key, Current]]:
@@ -76,8 +77,8 @@ def _read(rows: QuerySet[Version]) -> Iterator[tuple[Key, Current]]:
 
 
 def _current(row: Sequence[Any]) -> tuple[Key, Current]:
-    root, pk_text, link, date, node, deleted, change_id = row
-    return Key(root, pk_text, link), Current(Stamp(date, node), deleted, change_id)
+    root, pk_text, link, date, node, deleted, change_id, seq = row
+    return Key(root, pk_text, link), Current(Stamp(date, node), deleted, change_id, seq)
 
 
 def find_pending(keys: Iterable[Key], own_ident: str, using: str) -> dict[Key, Current]:
@@ -100,8 +101,8 @@ def store(changed: Mapping[Key, Current], known: Iterable[Key], node_ids: Mappin
     """Write *changed*; *known* are the keys that have a row already, *node_ids* the primary keys of the nodes by id."""
     present = set(known)
 
-    def row(current: Current) -> tuple[int, int, bool, int | None]:
-        return current.stamp.date, node_ids[current.stamp.node], current.deleted, current.change_id
+    def row(current: Current) -> tuple[int, int, bool, int | None, None]:
+        return current.stamp.date, node_ids[current.stamp.node], current.deleted, current.change_id, None
 
     tables.insert_many(
         Version, [*_KEYS, *_VALUES], ((*key, *row(cur)) for key, cur in changed.items() if key not in present), using

@@ -26,7 +26,8 @@ LAYERS = tuple(
             "drift sending_files filing seal touches walking reconciling planner plan_links plan_merges plan_parents "
             "deciding ancestry reviving combining unlogged plan merging merging_rows merging_registers apply claims "
             "parking removing recording entitlement checkpoints numbering express express_models express_writing alike "
-            "import_report lines locking resolving portable restoring digests settling"
+            "import_report lines locking resolving portable restoring restating digests "
+            "settling"
         ),
         "capture deletions cascades links changelog references versions pointing serialize nodes schemas relabelling",
         (

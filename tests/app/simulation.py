@@ -25,6 +25,7 @@ from synchro.errors import ExportError, ForkError, GapError, ResolveError
 from synchro.models import ChangeLog, Conflict, Held, Node, Version
 from synchro.pruning import prune
 from synchro.requests import answer, missing_before, write_request
+from synchro.reset import reset_synchro
 from synchro.seal import seal
 from tests.app.deploy import ALIASES, dump, lines, rolled_back, take, write
 from tests.app.test_replay_property import Office
@@ -35,9 +36,9 @@ ANNEX, DEPOT = FURTHER = ("annex", "depot")
 NODES = (*ALIASES, *FURTHER)
 TOPOLOGIES = ("pair", "star", "ring", "mesh")
 FILES = ("export", "export", "take", "take", "take", "late", "lose", "again")
-FOLDS = ("squash", "squash", "snapshot", "partial", "partial", "overlap", "prune", "prune")
+FOLDS = ("squash", "squash", "snapshot", "partial", "partial", "overlap", "prune", "prune", "reset")
 DISASTERS = ("backup", "restore", "join")
-CARRIED = {*FILES, *FOLDS} - {"prune"}
+CARRIED = {*FILES, *FOLDS} - {"prune", "reset"}
 START = 1_790_000_000_000_000
 ROUNDS = 14
 
@@ -122,7 +123,7 @@ class World:
             self.clock += numbers[2] % 3  # two things may happen at the same moment
             if name in CARRIED:
                 getattr(self, name)(self.ways[place % len(self.ways)], numbers[0])
-            elif name in {"prune", "decide", *DISASTERS}:
+            elif name in {"prune", "reset", "decide", *DISASTERS}:
                 getattr(self, name)(self.nodes[place % len(self.nodes)], *numbers[:2])
             else:
                 alias = self.nodes[place % len(self.nodes)]
@@ -224,6 +225,16 @@ class World:
     def prune(self, alias, *_numbers):
         with self.at(alias):
             prune(using=alias)
+
+    def reset(self, alias, *_numbers):
+        """The log is emptied; who has not got everything that was in it is given a snapshot."""
+        self.remembered |= self.recorded(alias)
+        self.made_on |= made_on(alias)
+        with self.at(alias):
+            reset_synchro(alias)
+        for way in self.ways:
+            if way[0] == alias:
+                self.snapshot(way, 0)
 
     def decide(self, alias, number, how):
         """Somebody decides one of the conflicts that wait."""
