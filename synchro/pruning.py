@@ -75,7 +75,7 @@ def prune(
         upto = _horizon(node, holders, before, using)
         if upto > node.pruned_seq and not dry_run:
             # First of all: from here on nobody gets a range that has holes.
-            node.pruned_date = _date_at(node, upto, using)
+            node.pruned_date = nodes.date_at(node, upto, using)
             node.pruned_seq = upto
             node.save(using=using, update_fields=["pruned_seq", "pruned_date"])
     # Without the lock, for it takes a while: what is superseded now stays so.
@@ -126,11 +126,6 @@ def _horizon(node: Node, holders: list[Holder], before: dt.datetime | None, usin
 
 def _microseconds(moment: dt.datetime) -> int:
     return round(moment.timestamp() * 1_000_000)
-
-
-def _date_at(node: Node, seq: int, using: str) -> int | None:
-    date = ChangeLog.objects.using(using).filter(log=node, seq=seq).values_list("date", flat=True).first()
-    return node.reset_date if date is None and seq == node.reset_seq else date
 
 
 def _superseded(node: Node, upto: int, before: dt.datetime | None, using: str) -> tuple[int, array[int]]:

@@ -22,6 +22,9 @@ from synchro import conf, nodes, references, serialize
 from synchro.models import ChangeLog, Destination, KnownRange, Node, Version
 from synchro.successions import moved
 
+NOT_OURS = -1
+"""No date: what the log has at a position is a change that came from elsewhere, taken in since it was set back."""
+
 
 class OwnChanges:
     """Positions and dates of the changes of one bundle that this deployment (*own* are its ids) is said to have made.
@@ -82,10 +85,13 @@ def parting(changes: OwnChanges, node: Node, using: str) -> Parting | None:
             matched = max(matched, seq)
 
     for part in changes.of(node.ident):
-        rows = ChangeLog.objects.using(using).filter(origin=node, origin_seq__in=[seq for seq, _ in part])
-        known = dict(rows.values_list("origin_seq", "date"))
+        rows = ChangeLog.objects.using(using).filter(log=node, seq__in=[seq for seq, _ in part])
+        logged = {
+            seq: date if origin == node.pk else NOT_OURS
+            for seq, origin, date in rows.values_list("seq", "origin", "date")
+        }
         for seq, date in part:
-            compare(seq, date, known.get(seq))
+            compare(seq, date, logged.get(seq))
     if header.node.id == node.ident:
         ends = [each for each in (header.start, header.end) if each.date is not None]
         rows = ChangeLog.objects.using(using).filter(log=node, seq__in=[each.seq for each in ends])

@@ -124,6 +124,24 @@ def test_t12_what_one_destination_had_not_got_before_the_backup_reaches_it():
     assert_same("default", "hq", "ship")
 
 
+def test_t12_what_it_took_in_since_hides_no_lost_change_behind_its_position():
+    Tag.objects.create(name="before")
+    carry()
+    carry("hq", "default")
+    with rolled_back("default"):
+        Tag.objects.create(name="lost")
+        on_its_way, _ = write(to="hq")
+    at(Tag, "hq").create(name="of hq")
+    carry("hq", "default")  # at the position that "lost" had
+    take(on_its_way)
+    report = carry("hq", "default")
+    assert report.new_id == ident()
+    assert brought(report) == {"added": 1}
+    both_ways("default", "hq")
+    assert_same("default", "hq")
+    assert Tag.objects.count() == 3
+
+
 def test_t12_three_deployments_come_to_the_same_after_a_restore(backed_up):
     both_ways("default", "hq", "ship")
     with backed_up():
