@@ -362,6 +362,14 @@ def test_the_command(capsys):
     assert "merge by ann" in run("list", "--all")
 
 
+def test_values_of_a_merge_may_be_given_one_by_one(capsys):
+    apart()
+    carry(OFFICE, HQ, on_conflict="hold")
+    (found,) = conflicts.conflicts(using=HQ)
+    call_command("synchro_conflicts", "merge", str(found.id), "--set", "name=both", "--set", "code=DE", database=HQ)
+    assert (at(Country, HQ).get().name, at(Country, HQ).get().code) == ("both", "DE")
+
+
 # --- merge ------------------------------------------------------------------------------------------------------------
 
 

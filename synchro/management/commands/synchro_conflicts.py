@@ -55,10 +55,20 @@ class Command(SpokenCommand):
         parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help=_("As `list` shows them."))
         parser.add_argument("--all", action="store_true", help=_("list: also those that were decided."))
         parser.add_argument(
-            "--incoming", nargs="+", default=[], metavar="FIELD", help=_("merge: the fields to take from there.")
+            "--incoming",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="FIELD",
+            help=_("merge: the fields to take from there."),
         )
         parser.add_argument(
-            "--set", nargs="+", default=[], metavar="FIELD=VALUE", help=_("merge: other values, as JSON or plain text.")
+            "--set",
+            nargs="+",
+            action="extend",
+            default=[],
+            metavar="FIELD=VALUE",
+            help=_("merge: other values, as JSON or plain text."),
         )
         parser.add_argument("--by", default="", metavar="NAME", help=_("Who decided."))
         parser.add_argument("--json", action="store_true", help=_("Print a JSON object for each conflict."))

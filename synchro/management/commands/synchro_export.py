@@ -88,6 +88,7 @@ class Command(SpokenCommand):
         parser.add_argument(
             "--models",
             nargs="+",
+            action="extend",
             metavar="MODEL",
             help=_("Only the changes of these models or apps. No position moves, here or at the importer."),
         )

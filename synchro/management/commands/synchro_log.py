@@ -39,6 +39,7 @@ class Command(SpokenCommand):
         parser.add_argument(
             "--from",
             nargs="+",
+            action="extend",
             metavar="FILE",
             dest="files",
             help=_("Read bundles, or folders of them, instead of the log."),
