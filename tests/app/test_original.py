@@ -20,11 +20,11 @@ from django.utils import timezone
 from synchro import (
     DisableSynchroLog,
     NaturalManager,
-    changelog,
     disable_synchro_log,
     export_bundle,
     import_bundle,
     reset_synchro,
+    tables,
 )
 from synchro.models import ChangeLog, Conflict, Reference, options
 from synchro.status import status
@@ -68,11 +68,20 @@ def remote(request, settings, monkeypatch):
         yield "hq"
         return
     settings.SYNCHRO_REMOTE = "ship"
-    there = changelog.available
-    monkeypatch.setattr(changelog, "available", lambda using: using != "ship" and there(using))
+    without_tables(monkeypatch, "ship")
     before = own_tables("ship")
     yield "ship"
     assert own_tables("ship") == before
+
+
+def without_tables(monkeypatch, alias):
+    """Database *alias* looks as if the log's table were not there."""
+    there = tables.is_there
+
+    def is_there(model, connection):
+        return (model is not ChangeLog or connection.alias != alias) and there(model, connection)
+
+    monkeypatch.setattr(tables, "is_there", is_there)
 
 
 def own_tables(using):
@@ -621,8 +630,7 @@ def test_changes_made_on_remote_by_this_process_are_logged_there():
 
 def test_without_tables_nothing_is_compared_and_nothing_breaks(settings, monkeypatch):
     settings.SYNCHRO_REMOTE = "ship"
-    there = changelog.available
-    monkeypatch.setattr(changelog, "available", lambda using: using != "ship" and there(using))
+    without_tables(monkeypatch, "ship")
     note = Note.objects.create(name="a", cash=7)
     synchronize()
     note.cash = 42
@@ -727,9 +735,8 @@ def test_what_is_set_back_does_not_win_over_later_changes_of_remote():
 
 def test_references_are_kept_in_local_for_a_remote_without_tables(settings, monkeypatch):
     """And handed over once it gets its tables."""
-    there = changelog.available
     with monkeypatch.context() as patch:
-        patch.setattr(changelog, "available", lambda using: using != "hq" and there(using))
+        without_tables(patch, "hq")
         at(Note, "hq").create(name="theirs")
         note = Note.objects.create(name="mine")
         synchronize()

@@ -110,7 +110,7 @@ def logged_with(label="shop.country", **more):
 @pytest.mark.parametrize("as_file", [True, False])
 def test_a_field_that_is_gone_is_carried_and_named_in_the_header(as_file, tmp_path):
     logged_with(capital="Warszawa")
-    data = (tmp_path / "b").read_bytes() if as_file and export_bundle(tmp_path / "b") else write()[0]
+    data = (tmp_path / "b.zst").read_bytes() if as_file and export_bundle(tmp_path / "b.zst") else write()[0]
     header, record, _ = lines(data)
     assert record["fields"]["capital"] == "Warszawa"
     assert header["models"]["shop.country"]["fields"]["capital"] == "unknown"
