@@ -21,7 +21,7 @@ from changelog_format.jsonl import FAST_SIZE
 from synchro import alike, naturalkeys, nodes, references, registry, serialize, tables, versions
 from synchro.apply import present_pairs
 from synchro.combining import respelled
-from synchro.express_models import PlainLink, PlainModel, plain_model
+from synchro.express_models import Convert, PlainLink, PlainModel, plain_model
 from synchro.lines import Line
 from synchro.models import ChangeLog, Reference, Version
 from synchro.registry import ModelSpec
@@ -195,6 +195,13 @@ class Express:
 
 
 _REMEMBERED = 20_000
+
+
+def _converted(convert: Convert, value: Any) -> Any:
+    try:
+        return convert(value)
+    except Exception as error:  # whatever a field raises: the planner holds that record alone
+        raise NotPlainError from error
 
 
 class _Chunk:
@@ -425,7 +432,7 @@ class _Chunk:
             if convert is not None:
                 if value and name in model.files:
                     raise NotPlainError  # it may be called otherwise here
-                given[name] = convert(value)
+                given[name] = _converted(convert, value)
                 state[name] = value
             elif name in model.relations:
                 target = None if value is None else self._end(model.relations[name].label, refs.get(name))

@@ -177,6 +177,8 @@ def _insert(new: Sequence[Thing], using: str) -> None:
     waiting = list(new)
     while waiting:
         wave = [thing for thing in waiting if _ready(thing)]
+        if not wave:
+            raise NotPlainError  # they point to each other, and cannot be numbered beforehand
         waiting = [thing for thing in waiting if not _ready(thing)]
         for model, things in _by_model(wave).items():
             _insert_rows(model, things, using)

@@ -8,7 +8,8 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.db.models import QuerySet
 
-from synchro import apply, conflicts, nodes, reconciling, reset_synchro, scan, seal, synchronizing
+from synchro import apply, conflicts, nodes, reconciling, reset_synchro, scan, seal, synchronizing, taking
+from synchro.express import Express
 from synchro.models import Conflict
 from synchro.planner import Planner
 from tests.app.deploy import assert_same, at, brought, carry, records, take, write
@@ -111,9 +112,11 @@ def edited_at_the_office():
 # --- imports ----------------------------------------------------------------------------------------------------------
 
 
-def test_an_edit_committed_just_before_the_plan_is_kept_as_the_later_one():
+@pytest.mark.parametrize(("place", "name", "express"), [(Planner, "plan", False), (Express, "find", True)])
+def test_an_edit_committed_just_before_the_plan_is_kept_as_the_later_one(place, name, express, monkeypatch):
+    monkeypatch.setattr(taking, "EXPRESS", express)
     data = edited_at_the_office()
-    with just_before(Planner, "plan", edit(char="hq")):
+    with just_before(place, name, edit(char="hq")):
         assert brought(take(data)) == {"conflicts": 1}
     assert at(Note).get().char == "hq"
     assert Conflict.objects.using("hq").get().winner == "local"
