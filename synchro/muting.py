@@ -41,9 +41,9 @@ def follow_settings() -> None:
         if conf.triggers():
             _attach(connection)
         else:
-            connection.execute_wrappers[:] = [
-                each for each in connection.execute_wrappers if not isinstance(each, _Muting)
-            ]
+            for each in [each for each in connection.execute_wrappers if isinstance(each, _Muting)]:
+                connection.execute_wrappers.remove(each)
+                each.end()
 
 
 def atomic_if_paused(using: str) -> AbstractContextManager[Any]:
@@ -69,6 +69,9 @@ class _Muting:
     def __call__(self, execute: Execute, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
         raise NotImplementedError
 
+    def end(self) -> None:
+        """Leave nothing of it in the session."""
+
 
 class _Marked(_Muting):
     def __call__(self, execute: Execute, sql: Any, params: Any, many: bool, context: dict[str, Any]) -> Any:
@@ -86,10 +89,18 @@ class _BySession(_Muting):
         session, paused = self._connection.connection, is_paused()
         muted = self._muted[1] if self._muted[0] is session else False
         if paused is not muted:
-            with session.cursor() as cursor:
-                cursor.execute(f"SET {VARIABLE} = {int(paused)}")
-            self._muted = session, paused
+            self._set(session, muted=paused)
         return execute(sql, params, many, context)
+
+    def end(self) -> None:
+        session = self._connection.connection
+        if session is not None and self._muted == (session, True):
+            self._set(session, muted=False)
+
+    def _set(self, session: Any, *, muted: bool) -> None:
+        with session.cursor() as cursor:
+            cursor.execute(f"SET {VARIABLE} = {int(muted)}")
+        self._muted = session, muted
 
 
 class _ByRow(_Muting):

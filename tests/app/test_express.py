@@ -66,7 +66,7 @@ def renumbered(instance, numbers):
     def number(model, text):
         while isinstance(model._meta.pk, models.ForeignKey):
             model = model._meta.pk.related_model
-        return numbers.get(model, {}).get(str(text), text)
+        return numbers[model].get(str(text), "gone") if model in numbers and text not in (None, "") else text
 
     for field in instance._meta.concrete_fields:
         if field.primary_key or (field.remote_field and field.target_field.primary_key):
