@@ -7,6 +7,7 @@ import io
 from contextlib import contextmanager
 from unittest import mock
 
+import orjson
 import pytest
 from django.apps import apps
 from django.db import connections, models
@@ -66,6 +67,9 @@ def renumbered(instance, numbers):
     def number(model, text):
         while isinstance(model._meta.pk, models.ForeignKey):
             model = model._meta.pk.related_model
+        if isinstance(model._meta.pk, models.CompositePrimaryKey) and text:
+            parts = zip(model._meta.pk_fields, orjson.loads(text), strict=True)
+            return [number(field.related_model, part) if field.remote_field else part for field, part in parts]
         return numbers[model].get(str(text), "gone") if model in numbers and text not in (None, "") else text
 
     for field in instance._meta.concrete_fields:
