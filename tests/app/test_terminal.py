@@ -242,7 +242,7 @@ def test_progress_colours_and_ctrl_c_in_a_real_terminal(office, tmp_path):
     slow += "progress.tell = lambda *step: (time.sleep(.8), tell(*step))\n"
     (office.folder / "slow_settings.py").write_text("from tests.app.process_settings import *\n" + slow)
     office.environment["PYTHONPATH"] += os.pathsep + str(office.folder)
-    office.run("Tag.objects.bulk_create(Tag(name=f'tag {n}') for n in range(3000))")
+    office.run("Tag.objects.bulk_create(Tag(name=f'tag {n}') for n in range(6000))")
     office.manage("synchro_scan")
     stick = tmp_path / "stick"
     stick.mkdir()
