@@ -19,7 +19,7 @@ MAX_THREADS = 64
 # levels find a twentieth more in large ones.
 USUAL_FRAME_SIZE = 1024 * 1024
 _STRONG = 10
-# One takes a tenth of the time off an export; at level 3 more have nothing to do.
+# One compresses while the log is read.
 THREADS = 1
 
 
