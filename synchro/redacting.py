@@ -44,9 +44,8 @@ def rules_for(destination: str) -> Rules:
     found: dict[str, dict[str, Any]] = {}
     for name in (EVERYBODY, destination):
         for label, fields in wanted.get(name, {}).items():
-            for of_label in _bearers(label, fields):
-                for each, value in of_label[1].items():
-                    found.setdefault(of_label[0], {})[each] = _resolved(value)
+            for bearer, borne in _bearers(label, fields):
+                found.setdefault(bearer, {}).update((each, _resolved(value)) for each, value in borne.items())
     return found
 
 

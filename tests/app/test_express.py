@@ -16,13 +16,13 @@ from django.utils import timezone
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from synchro import changelog, import_bundle, registry, serialize, taking
+from synchro import changelog, express_writing, import_bundle, registry, serialize, taking
 from synchro.errors import SynchroError
 from synchro.models import ChangeLog
 from tests.app import deploy, simulation, test_replay_property, test_zoo_property
-from tests.app.deploy import carry, listening, rolled_back
+from tests.app.deploy import at, brought, carry, listening, rolled_back
 from tests.app.test_convergence import worlds
-from tests.project.shop.models import City, Country, Person, Tag
+from tests.project.shop.models import City, Country, Note, Person, Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
 
@@ -219,3 +219,38 @@ def test_what_the_planner_has_to_see(deed):
         country.save()
         carry("default", "hq")
         assert ways.planned == 1
+
+
+def test_a_long_line_is_for_the_planner_and_not_its_whole_bundle():
+    Note.objects.create(char="short")
+    Note.objects.create(char="long", text="x" * 70_000)
+    Note.objects.create(char="short, too")
+    with both_ways() as ways, mock.patch.object(serialize, "CHUNK", 1):
+        carry("default", "hq")
+    assert (ways.plain, ways.planned) == (2, 1)
+
+
+def test_new_objects_that_point_to_each_other_arrive_where_numbers_come_from_the_database():
+    one, other = Person.objects.create(name="one"), Person.objects.create(name="other")
+    one.boss, other.boss = other, one
+    one.save()
+    other.save()
+    with mock.patch.object(express_writing, "_number"):
+        assert brought(carry("default", "hq"))["added"] == 2
+    assert {each.name: each.boss.name for each in at(Person)} == {"one": "other", "other": "one"}
+
+
+def test_whatever_a_field_raises_holds_its_record_alone():
+    Note.objects.create(char="good", ip="10.0.0.1")
+    Note.objects.create(char="bad", ip="10.0.0.2")
+    real = models.GenericIPAddressField.get_db_prep_value
+
+    def prepared(self, value, connection, prepared=False):
+        if value == "10.0.0.2" and connection.alias == "hq":
+            raise ValueError("not this one")
+        return real(self, value, connection, prepared)
+
+    with mock.patch.object(models.GenericIPAddressField, "get_db_prep_value", prepared):
+        report = carry("default", "hq")
+    assert (report.added, report.held) == (1, 1)
+    assert [each.char for each in at(Note)] == ["good"]

@@ -216,6 +216,17 @@ def test_only_the_paused_part_of_a_transaction_is_left_out(watched):
     assert settled() == 2
 
 
+def test_triggers_that_are_switched_off_after_paused_code_note_again_when_they_are_switched_on(watched):
+    Tag.objects.create(name="a")
+    seal("default")
+    with DisableSynchroLog():
+        Tag.objects.update(name="b")  # the last statement that the session sees muted
+    with override_settings(SYNCHRO_TRIGGERS=False):
+        pass
+    sql("UPDATE shop_tag SET name = 'c'")
+    assert settled() == 1
+
+
 def test_a_statement_that_fails_in_paused_code_does_not_silence_the_next(watched):
     Tag.objects.create(name="a")
     Tag.objects.create(name="b")
