@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import errno
 import os
 import shutil
@@ -204,8 +203,10 @@ def _fail(name: str, message: str, status: int) -> int:
     except OutputError:
         give_up()
     if sys.stderr is not None:  # print would take standard output instead
-        with contextlib.suppress(OSError):  # nobody is left to be told
-            print(clean(f"{name}: {message}"), file=sys.stderr)
+        try:
+            print(clean(f"{name}: {message}"), file=sys.stderr, flush=True)
+        except OSError:  # nobody is left to be told
+            give_up(sys.stderr)
     return status
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -37,10 +37,11 @@ def flush() -> None:
     _output(lambda: sys.stdout.flush())  # noqa: PLW0108  (standard output may be closed: then there is no such method)
 
 
-def give_up() -> None:
-    """Keep Python from trying once more, and saying so, when it closes the stream."""
-    if sys.stdout is not None:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def give_up(stream: TextIO | None = None) -> None:
+    """Keep Python from trying once more, with an exit status of its own, when it closes *stream* (standard output)."""
+    stream = sys.stdout if stream is None else stream
+    if stream is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _output(act: Callable[[], object]) -> None:

@@ -98,8 +98,14 @@ def test_a_broken_pipe_is_quiet(tmp_path):
 def shell(redirection, *arguments):
     """Run it as a shell does that closes or redirects its streams."""
     command = f'"{sys.executable}" -m changelog_format "$@" {redirection}'
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}  # as most have it
     return subprocess.run(
-        ["/bin/sh", "-c", command, "sh", *arguments], cwd=ROOT, capture_output=True, check=False, timeout=60
+        ["/bin/sh", "-c", command, "sh", *arguments],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        check=False,
+        timeout=60,
     )
 
 
