@@ -12,7 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .errors import BundleError, SignatureError
+from .errors import BundleError, NoIdentityError, SignatureError
 from .reader import Summary, open_bundle, verify
 from .records import Change
 from .signing import check_signature, unvouched
@@ -79,7 +79,8 @@ class ArchiveReport:
     """What an archive holds, and what is wrong with it: `problems` are sentences, empty where all is in order.
 
     `signed` counts bundles that carry a signature, `proven` those whose signature was checked and is in order.
-    `checked`: signatures were asked for.
+    `checked`: signatures were asked for. `closed` are encrypted files that no identity opens, of which nothing is
+    known; `others` what lies in the folder and was not looked at, since it has not the name of a bundle.
     """
 
     files: int
@@ -89,6 +90,8 @@ class ArchiveReport:
     problems: tuple[str, ...]
     checked: bool = False
     proven: int = 0
+    closed: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
     @property
     def in_order(self) -> bool:
@@ -104,6 +107,8 @@ class ArchiveReport:
             "signed": self.signed,
             "checked": self.checked,
             "proven": self.proven,
+            "closed": list(self.closed),
+            "others": list(self.others),
             "problems": list(self.problems),
         }
 
@@ -147,20 +152,28 @@ def check_archive(
     """Verify every bundle in *folder* and below, then how they join on to each other.
 
     With *trusted* each has to be signed by a key in that list. Encrypted ones are read with *identities*. Memory is
-    bounded by the number of files, not by their size. Raises OSError where a file cannot be read.
+    bounded by the number of files, not by their size. A file that cannot be read is a problem as a damaged one is.
     """
     problems: list[str] = []
     look = _Look(limits, identities)
-    files = sorted(str(path) for suffix in SUFFIXES for path in Path(folder).rglob(f"*{suffix}") if path.is_file())
+    everything = sorted(str(path) for path in Path(folder).rglob("*") if path.is_file())
+    files = [path for path in everything if path.endswith(SUFFIXES)]
     if not files:
         problems.append(f"{folder} has no bundles (*{SUFFIX})")
     found: dict[str, _Bundle] = {}
     copies: list[str] = []
+    closed: list[str] = []
     for path in files:
         try:
             summary = verify(path, limits=limits, identities=identities)
+        except NoIdentityError:
+            closed.append(path)
+            continue
         except BundleError as error:
             problems.append(f"{path}: {error}")
+            continue
+        except OSError as error:
+            problems.append(f"{path} cannot be read: {error.strerror or error}")
             continue
         first = found.setdefault(summary.trailer.sha256, _Bundle(path, summary))
         if first.path != path:
@@ -174,6 +187,8 @@ def check_archive(
                 continue
             # Of two copies, one may have lost its signature: that is said, and the other proves what both hold.
             first.proven, first.hearsay = True, unvouched(summary.header, summary.relayed, key)
+    if closed:
+        problems.append(_closed(len(closed), len(files), given=identities is not None))
     bundles = list(found.values())
     problems += _forks(bundles, look)
     streams = []
@@ -193,7 +208,14 @@ def check_archive(
         problems=tuple(problems),
         checked=trusted is not None,
         proven=sum(bundle.proven for bundle in bundles),
+        closed=tuple(closed),
+        others=tuple(path for path in everything if not path.endswith(SUFFIXES)),
     )
+
+
+def _closed(number: int, files: int, *, given: bool) -> str:
+    why = "no identity fits (or their beginnings were changed)" if given else "no identity was given"
+    return f"{number} of {files} files are encrypted, and {why}: what is in them was not looked at (--identity FILE)"
 
 
 def _stream(bundles: Sequence[_Bundle], everything: dict[str, _Bundle]) -> tuple[Stream, list[str]]:
@@ -220,7 +242,9 @@ def _stream(bundles: Sequence[_Bundle], everything: dict[str, _Bundle]) -> tuple
     covered = _covered((bundle.start, bundle.end) for bundle in whole)
     missing = tuple((before[1] + 1, after[0]) for before, after in pairwise(covered) if before[1] < after[0])
     for first, last in missing:
-        problems.append(f"the changes {first} to {last} of {header.node.id} for {header.destination!r} are missing")
+        what = f"the changes {first} to {last}" if first < last else f"the change {first}"
+        verb = "are" if first < last else "is"
+        problems.append(f"{what} of {header.node.id} for {header.destination!r} {verb} missing")
     first, last = (covered[0][0], covered[-1][1]) if covered else (bundles[0].start, bundles[0].start)
     dates = {
         position.seq: position.date
@@ -322,7 +346,13 @@ _STREAMS, _PROBLEMS, _HEARSAY = 4, 4, 2
 
 def described(report: ArchiveReport) -> list[str]:
     """The report on one screen: what is there, what is wrong, what is proven by it and what is not."""
-    lines = [f"{report.files} files" + (f", {len(report.copies)} of them copies of others" if report.copies else "")]
+    copies = f", {len(report.copies)} of them copies of others" if report.copies else ""
+    others = (
+        f"; not looked at, by their names: {len(report.others)}, as {Path(report.others[0]).name}"
+        if report.others
+        else ""
+    )
+    lines = [f"{report.files} files{copies}{others}"]
     for each in report.streams[:_STREAMS]:
         dates = f", {each.since or 'the beginning'} to {each.until}" if each.until else ""
         lines.append(
@@ -349,6 +379,8 @@ def _more(number: int, text: str) -> list[str]:
 
 def _described_signatures(report: ArchiveReport) -> list[str]:
     bundles = sum(each.bundles for each in report.streams)
+    if not bundles:
+        return ["Nothing is proven."]
     if not report.checked:
         signed = (
             f"{report.signed} of {bundles} carry a signature; --trusted FILE checks them"

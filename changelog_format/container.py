@@ -13,7 +13,7 @@ from typing import BinaryIO, Protocol
 
 import zstandard
 
-from .errors import BundleError, ContainerError, EncryptionError, LimitError
+from .errors import BundleError, ContainerError, LimitError, NoIdentityError
 from .limits import BLOCK_SIZE, FRAME_BLOCKS, Limits
 
 __all__ = ["Frame", "FrameReader", "compress_frame", "raw_frame"]
@@ -131,7 +131,7 @@ class FrameReader:
             if int.from_bytes(magic, "little") in _SKIPPABLE:
                 raise ContainerError("a skippable frame", rule="R1", byte=start)
             if start == 0 and _ENCRYPTED(magic):
-                raise EncryptionError("the file is encrypted with age, and no identity was given", rule="R78")
+                raise NoIdentityError("the file is encrypted with age, and no identity was given", rule="R78")
             raise ContainerError("not a zstd frame", rule="R1", byte=start)
         descriptor = self._take(1)
         flags = descriptor[0]

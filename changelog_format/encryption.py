@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from .errors import EncryptionError, MissingExtraError
-from .keys import UnusableKeyError, read_secrets
+from .errors import EncryptionError, MissingExtraError, NoIdentityError
+from .keys import UnusableKeyError, read_guarded, read_secrets
 
 __all__ = [
     "DecryptingStream",
@@ -33,7 +33,6 @@ IDENTITY = "AGE-SECRET-KEY-"
 _BEGINNINGS = (b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED FILE-----")
 _LOOK = max(map(len, _BEGINNINGS))
 _CHUNK, _TAG = 64 * 1024, 16
-_FILE_SIZE = 1_000_000
 
 
 def _library() -> Any:
@@ -77,8 +76,9 @@ class Recipients:
 
 def _recipients_in(path: str) -> list[str]:
     try:
-        with Path(path).open("rb") as stream:
-            text = stream.read(_FILE_SIZE).decode("utf-8")
+        text = read_guarded(Path(path))
+    except UnusableKeyError:
+        raise
     except (OSError, UnicodeDecodeError, ValueError):
         raise UnusableKeyError(f"{path[:200]!r} is no recipient (age1…), and no file of recipients") from None
     return [line for each in text.splitlines() if (line := each.strip()) and not line.startswith("#")]
@@ -99,7 +99,19 @@ class Identities:
                 try:
                     self.parsed.append(library.x25519.Identity.from_str(text))
                 except library.IdentityError:
-                    raise UnusableKeyError(f"what {_named(source)} holds is no identity of age") from None
+                    raise UnusableKeyError(f"what {_named(source)} holds is {_instead(text)}") from None
+
+
+def _instead(text: str) -> str:
+    """What a text is that is no identity, and what to do; nothing of it is repeated."""
+    if is_encrypted(text.encode()):
+        return (
+            "protected by a passphrase, and nobody is there to type it: `age -d` it into a file that only this user "
+            "can read, or give what it holds as env:NAME"
+        )
+    if text.startswith(("-----BEGIN ", "AGE-PLUGIN-")):
+        return "a key of ssh or of a plugin, which only the program age can use: make one with age-keygen"
+    return "no identity of age"
 
 
 def _named(source: str | os.PathLike[str]) -> str:
@@ -233,7 +245,7 @@ class DecryptingStream:
         if self._source.error is not None:
             raise self._source.error
         if isinstance(self._failure, self._library.DecryptError):
-            raise EncryptionError("it is encrypted, and no identity fits (or its beginning was changed)", rule="R78")
+            raise NoIdentityError("it is encrypted, and no identity fits (or its beginning was changed)", rule="R78")
         if self._failure is not None:
             raise EncryptionError("the encrypted file was cut or changed", rule="R78")
 

@@ -15,6 +15,7 @@
     │   ├── ExpiredKeyError     the key was not to be used at that time (R75)
     │   └── RelayError          it speaks for a node for which its own may not speak (R77)
     ├── EncryptionError         it is encrypted, and cannot be decrypted here, or was cut or changed (R78)
+    │   └── NoIdentityError     … since no identity that was given opens it (R78)
     └── LimitError              more than the reader is prepared to take in (R3, R10, R60, R64)
         └── OutOfMemoryError    more than this machine can take in (R60)
     MissingExtraError           what the file needs is not installed; also an ImportError
@@ -39,6 +40,7 @@ __all__ = [
     "LimitError",
     "LineError",
     "MissingExtraError",
+    "NoIdentityError",
     "OrderError",
     "OutOfMemoryError",
     "ReaderStateError",
@@ -145,6 +147,10 @@ class RelayError(SignatureError):
 
 class EncryptionError(BundleError):
     """The file is encrypted for others, or was cut or changed after it was encrypted."""
+
+
+class NoIdentityError(EncryptionError):
+    """The bundle is encrypted, and there is no identity here that opens it. Elsewhere it may be in order."""
 
 
 class MissingExtraError(ImportError):

@@ -34,6 +34,7 @@ __all__ = [
     "UnusableKeyError",
     "node_name",
     "public_text",
+    "read_guarded",
     "read_public",
     "read_secrets",
     "write_secret_file",
@@ -46,6 +47,8 @@ _FILE_SIZE = 1_000_000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 # What others than its owner may not do with it. A group may read: so a service is given a key that it cannot change.
 _OPEN_TO_OTHERS = stat.S_IRWXO | stat.S_IWGRP
+# What nobody may do with a file that says whom to trust, or for whom to encrypt.
+_OPEN_TO_CHANGES = stat.S_IWOTH
 
 
 class UnusableKeyError(ValueError):
@@ -127,10 +130,40 @@ def _read_private(path: Path) -> str:
                     f"{path} holds a secret and is open to others (mode {stat.S_IMODE(mode):04o}): "
                     f"run `chmod 600 {path}`, and make a new key if somebody may have read it"
                 )
+            _refuse_exchangeable(path)
             data = stream.read(_FILE_SIZE)
     except OSError as error:
         raise UnusableKeyError(f"the key file {path} cannot be read: {error.strerror or error}") from None
     return data.decode("utf-8", "replace")
+
+
+def read_guarded(path: Path) -> str:
+    """The text of a file that need not be secret, but that nobody else may change: it says whom to trust.
+
+    Raises UnusableKeyError where others may, OSError, and UnicodeDecodeError.
+    """
+    with path.open("rb") as stream:
+        mode = os.fstat(stream.fileno()).st_mode
+        if os.name == "posix" and mode & _OPEN_TO_CHANGES:
+            raise UnusableKeyError(
+                f"{path} can be changed by everybody (mode {stat.S_IMODE(mode):04o}): look at what it says, then run "
+                f"`chmod o-w {path}`"
+            )
+        _refuse_exchangeable(path)
+        return stream.read(_FILE_SIZE).decode("utf-8")
+
+
+def _refuse_exchangeable(path: Path) -> None:
+    """Who may write the folder of a file can put another in its place, unless the folder is sticky as ``/tmp`` is."""
+    if os.name != "posix":
+        return
+    for folder in dict.fromkeys((path.parent, path.resolve().parent)):
+        mode = folder.stat().st_mode
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise UnusableKeyError(
+                f"{path} can be exchanged by everybody, as its folder is open to others (mode "
+                f"{stat.S_IMODE(mode):04o}): run `chmod o-w {folder}`"
+            )
 
 
 def write_secret_file(path: str | os.PathLike[str], lines: Iterable[str]) -> None:
@@ -187,10 +220,9 @@ class TrustedKeys:
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> TrustedKeys:
-        """The list in a file. Raises UnusableKeyError."""
+        """The list in a file. Raises UnusableKeyError, also where others may change it."""
         try:
-            with Path(path).open("rb") as stream:
-                text = stream.read(_FILE_SIZE).decode("utf-8")
+            text = read_guarded(Path(path))
         except (OSError, UnicodeDecodeError) as error:
             raise UnusableKeyError(f"the list of trusted keys {path} cannot be read: {error}") from None
         return cls.parse(text, str(path))

@@ -66,6 +66,8 @@ def test_i2_a_missing_file_is_named_by_its_positions(tmp_path):
     report = check_archive(tmp_path)
     assert report.problems == ("the changes 4 to 5 of office-7f3a9c21 for 'archive' are missing",)
     assert report.streams[0].missing == ((4, 5),)
+    written(tmp_path, "half", 3, 4)
+    assert check_archive(tmp_path).problems == ("the change 5 of office-7f3a9c21 for 'archive' is missing",)
 
 
 def test_a_range_that_was_written_again_fills_the_gap(tmp_path):
@@ -94,6 +96,33 @@ def test_a_damaged_file_is_named_and_the_others_are_looked_at(tmp_path):
     assert str(path) in report.problems[0]
     assert "SPEC R" in report.problems[0]
     assert report.streams[0].first == 3
+
+
+def test_a_file_that_cannot_be_read_is_named_and_the_others_are_looked_at(tmp_path, monkeypatch):
+    """A bad sector of an old medium."""
+    chain(tmp_path, 3, 5)
+    bad = str(tmp_path / "000-003.jsonl.zst")
+
+    def failing(path, **options):
+        if path == bad:
+            raise OSError(5, "Input/output error", path)
+        return verify(path, **options)
+
+    monkeypatch.setattr("changelog_format.archive.verify", failing)
+    report = check_archive(tmp_path)
+    assert report.problems == (f"{bad} cannot be read: Input/output error",)
+    assert report.streams[0].first == 3
+
+
+def test_what_has_not_the_name_of_a_bundle_is_said_not_to_have_been_looked_at(tmp_path):
+    chain(tmp_path, 3)
+    assert "not looked at" not in described(check_archive(tmp_path))[0]
+    (tmp_path / "000-003.jsonl.zst.bak").write_bytes(b"")
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "x.zst").write_bytes(b"")
+    report = check_archive(tmp_path)
+    assert report.in_order
+    assert described(report)[0] == "1 files; not looked at, by their names: 2, as 000-003.jsonl.zst.bak"
 
 
 @pytest.mark.parametrize("ends", [(5, 9), (4, 8)])

@@ -13,6 +13,7 @@ from changelog_format import (
     BundleWriter,
     EncryptionError,
     Identities,
+    NoIdentityError,
     Recipients,
     UnusableKeyError,
     check_archive,
@@ -76,13 +77,13 @@ def test_every_truncation_and_every_flipped_byte_is_refused():
     for end in range(len(data)):
         with pytest.raises(Exception) as caught:
             verify(io.BytesIO(data[:end]), identities=identities)
-        assert type(caught.value).__name__ in {"EncryptionError", "ContainerError"}, end
+        assert type(caught.value).__name__ in {"EncryptionError", "NoIdentityError", "ContainerError"}, end
     for place in range(len(data)):
         damaged = bytearray(data)
         damaged[place] ^= 1
         with pytest.raises(Exception) as caught:
             verify(io.BytesIO(bytes(damaged)), identities=identities)
-        assert type(caught.value).__name__ in {"EncryptionError", "ContainerError"}, place
+        assert type(caught.value).__name__ in {"EncryptionError", "NoIdentityError", "ContainerError"}, place
     with pytest.raises(EncryptionError):
         verify(io.BytesIO(data + b"x"), identities=identities)
 
@@ -217,11 +218,64 @@ def test_whom_nobody_can_encrypt_to(tmp_path):
         Identities([tmp_path / "key"])
 
 
+def test_an_identity_behind_a_passphrase_is_refused_by_what_it_is(tmp_path):
+    """As ``age-keygen | age -p`` makes one; nobody is asked for the passphrase, and nothing waits for it."""
+    path = tmp_path / "key"
+    path.touch(mode=0o600)
+    for armored in (False, True):
+        data = pyrage.passphrase.encrypt(pair()[0].encode(), "correct horse", armored=armored)
+        path.write_bytes(data)
+        with pytest.raises(UnusableKeyError, match=f"what {path} holds is protected by a passphrase.*`age -d` it"):
+            Identities([path])
+
+
+@pytest.mark.parametrize("text", ["-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n", "AGE-PLUGIN-YUBIKEY-1QQQ\n"])
+def test_identities_that_only_age_itself_can_use_are_named(tmp_path, text):
+    path = tmp_path / "key"
+    path.touch(mode=0o600)
+    path.write_text(text)
+    with pytest.raises(UnusableKeyError, match=r"a key of ssh or of a plugin.*make one with age-keygen"):
+        Identities([path])
+
+
+def test_a_bundle_behind_a_passphrase_is_refused():
+    data = pyrage.passphrase.encrypt(small(), "correct horse")
+    with pytest.raises(NoIdentityError, match="no identity fits"):
+        verify(io.BytesIO(data), identities=Identities([pair()[0]]))
+
+
 def test_an_archive_of_encrypted_bundles(tmp_path):
     secret, public = pair()
     (tmp_path / "a.jsonl.zst.age").write_bytes(encrypted_small(public))
     assert "no identity was given" in check_archive(tmp_path).problems[0]
     assert check_archive(tmp_path, identities=Identities([secret])).in_order
+
+
+def test_of_what_nobody_could_look_into_an_archive_says_nothing_else(tmp_path, capsys):
+    secret, public = pair()
+    for name in "abcdef":
+        (tmp_path / f"{name}.jsonl.zst.age").write_bytes(encrypted_small(public))
+    (tmp_path / "key").touch(mode=0o600)
+    (tmp_path / "key").write_text(pair()[0])
+    for options, why in (
+        ([], "no identity was given"),
+        (["--identity", str(tmp_path / "key")], "no identity fits (or their beginnings were changed)"),
+    ):
+        assert main(["verify", str(tmp_path), *options]) == 1
+        assert capsys.readouterr().out.splitlines() == [
+            "6 files; not looked at, by their names: 1, as key",
+            f"PROBLEM: 6 of 6 files are encrypted, and {why}: what is in them was not looked at (--identity FILE)",
+            "Nothing is proven.",
+        ]
+    (tmp_path / "plain.jsonl.zst").write_bytes(small())
+    report = check_archive(tmp_path)
+    assert (len(report.closed), len(report.streams), len(report.problems)) == (6, 1, 1)
+    assert report.to_dict()["closed"][0] == str(tmp_path / "a.jsonl.zst.age")
+    damaged = tmp_path / "a.jsonl.zst.age"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    report = check_archive(tmp_path, identities=Identities([secret]))
+    assert report.closed == ()
+    assert report.problems == (f"{damaged}: the encrypted file was cut or changed (SPEC R78)",)
 
 
 def test_without_the_library():

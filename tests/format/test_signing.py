@@ -148,6 +148,31 @@ def test_a_secret_that_is_open_to_others_is_refused(tmp_path, mode):
         Signer.load(path)
 
 
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_what_says_whom_to_trust_is_not_for_others_to_change(tmp_path):
+    folder = tmp_path / "etc"
+    folder.mkdir()
+    secret, trusted = folder / "key", folder / "trusted"
+    write_secret_file(secret, [secret_text(bytes(32))])
+    trusted.write_text(f"office {KEY}\n")
+    link = tmp_path / "link"
+    link.symlink_to(trusted)
+    for mode in (0o755, 0o775, 0o1777):
+        folder.chmod(mode)
+        Signer.load(secret)
+        assert TrustedKeys.read(trusted) == TrustedKeys.read(link) != TrustedKeys({})
+    for mode in (0o777, 0o757):
+        folder.chmod(mode)
+        for path, read in ((secret, Signer.load), (trusted, TrustedKeys.read), (link, TrustedKeys.read)):
+            with pytest.raises(UnusableKeyError, match=f"{path} can be exchanged by everybody.*chmod o-w {folder}"):
+                read(path)
+    folder.chmod(0o755)
+    for mode in (0o666, 0o602):
+        trusted.chmod(mode)
+        with pytest.raises(UnusableKeyError, match=r"can be changed by everybody.*chmod o-w"):
+            TrustedKeys.read(trusted)
+
+
 def test_secrets_are_never_repeated(tmp_path, monkeypatch):
     secret = secret_text(bytes(32))[:-3] + "!!!"
     path = tmp_path / "key"
