@@ -2,14 +2,17 @@
 
 import pytest
 from django.contrib.auth.models import User
+from django.db import connections
 from django.db.models import signals
 from django.test import override_settings
 
+from changelog_format import BundleError
 from synchro import serialize
 from synchro.errors import ForkError, HeldError
 from synchro.models import Version
 from synchro.signals import bundle_imported
 from tests.app.deploy import assert_same, brought, carry, forged, take, unchanged, write
+from tests.format.wrong_types import bundle_with, places
 from tests.project.plain.models import Color
 from tests.project.shop.models import Car, Device, Note, Parcel, Person, Place, Profile, Restaurant, Stamp, Tag
 
@@ -208,6 +211,19 @@ def test_a_receiver_that_fails_does_not_make_an_import_look_undone(caplog):
     finally:
         bundle_imported.disconnect(receiver)
     assert "receiver" in caplog.text
+
+
+@pytest.mark.skipif(connections[HQ].vendor != "sqlite", reason="it ends before the database is asked: one will do")
+def test_nothing_of_a_wrong_type_in_any_place_reaches_the_database():
+    Tag.objects.create(name="a")
+    carry()
+    tried = 0
+    with unchanged(HQ):
+        for path, value in places():
+            with pytest.raises(BundleError):
+                take(bundle_with(path, value))
+            tried += 1
+    assert tried > 800
 
 
 # Found by tools/fuzz importer.
