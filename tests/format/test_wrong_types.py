@@ -1,4 +1,4 @@
-"""Nothing of a wrong type is taken, in whatever place of a bundle it stands, and nothing that has to be there is missed."""
+"""Nothing of a wrong type is taken, in whatever place of a bundle it stands, and nothing may be missing."""
 
 import io
 
@@ -16,13 +16,8 @@ def test_without_anything_wrong_it_is_taken():
 
 
 def test_every_key_of_every_table_is_there_to_be_wrong():
-    kinds = [
-        *((line["type"], TABLES["actions"].get(line.get("action"), {})) for line in whole()),
-        ("trailer", {}),
-    ]
-    reached = {
-        (kind, path[1]) for path, _ in places() for kind in [dict(enumerate(kinds)).get(path[0], ("trailer",))[0]]
-    }
+    kinds = {number: line["type"] for number, line in enumerate(whole())} | {"trailer": "trailer"}
+    reached = {(kinds[path[0]], path[1]) for path, _ in places()}
     for kind, keys in TABLES.items():
         if kind == "actions":
             assert {key for action in keys.values() for key in action} <= {key for of, key in reached if of == "change"}

@@ -1,4 +1,4 @@
-"""Bundles with something of a wrong type in one place: made from the tables of SPEC.md, so that no place is forgotten."""
+"""Bundles with something of a wrong type in one place: by the tables of SPEC.md, so that no place is forgotten."""
 
 import copy
 import hashlib
