@@ -16,7 +16,7 @@ from django.utils.translation import gettext as _
 
 from changelog_format import Change, Header
 from changelog_format.dates import format_date, parse_date
-from synchro import conf, nodes, serialize
+from synchro import conf, nodes, serialize, successions
 from synchro.errors import DestinationError, ForkError, GapError
 from synchro.intervals import Intervals
 from synchro.models import Bundle, ChangeLog, KnownRange, Node
@@ -68,15 +68,7 @@ class Checkpoints:
             raise GapError(
                 _("The changes %(first)d to %(last)d of %(node)s are missing: this bundle begins after them.")
                 % {"first": taken + 1, "last": header.start.seq, "node": header.node.id},
-                hint=(
-                    _(
-                        "Import the bundles in between first, or have them written again with `synchro_export --since "
-                        "%(taken)s --until %(seq)s` at %(name)s (`synchro_request` with this file writes that wish "
-                        "down for "
-                        "`synchro_export --answer`). `--allow-gap` takes this one without them."
-                    )
-                    % {"taken": taken, "seq": header.start.seq, "name": header.node.name}
-                ),
+                hint=self._way_on(taken),
             )
         date = self.peer.taken_date
         for position in (header.start, header.end):
@@ -87,6 +79,22 @@ class Checkpoints:
                 and parse_date(position.date) != date
             ):
                 raise self._fork(header.node.id, taken, position.date, date)
+
+    def _way_on(self, taken: int) -> str:
+        """Where the changes that are missing can be had."""
+        header = self._header
+        now = successions.successor(header.node.id, self._using)
+        if now is not None:  # whose log has other positions, and nobody can write the earlier ones again
+            return _(
+                "That deployment was restored from a backup and goes on as %(new)s. Import the bundles of %(new)s "
+                "first, or a snapshot of it (`synchro_export --snapshot` there); then take this file with "
+                "--allow-gap, in case it has what nobody else has."
+            ) % {"new": now}
+        return _(
+            "Import the bundles in between first, or have them written again with `synchro_export --since "
+            "%(taken)s --until %(seq)s` at %(name)s (`synchro_request` with this file writes that wish down for "
+            "`synchro_export --answer`). `--allow-gap` takes this one without them."
+        ) % {"taken": taken, "seq": header.start.seq, "name": header.node.name}
 
     @staticmethod
     def _fork(origin: str, seq: int, theirs: str, ours: int) -> ForkError:

@@ -6,6 +6,7 @@ ends the same conflict where somebody else was asked, too.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -42,6 +43,8 @@ class ConflictInfo:
 
     ``local`` and ``incoming`` are the two versions: ``date``, ``node``, ``actor`` (who), ``context`` (``reason``: why),
     ``fields`` and ``refs``, or ``action`` "delete". ``winner`` is "held" while ``held``, until somebody decides.
+    ``also``: the others about the same object (or link) that wait; one decision ends all of them, and what it returns
+    names those that it ended.
     """
 
     id: int
@@ -59,6 +62,7 @@ class ConflictInfo:
     resolution: str
     resolved_by: str
     resolved: str | None
+    also: tuple[int, ...] = ()
 
     def differing(self) -> list[str]:
         """The names of the fields in which the two versions differ."""
@@ -71,12 +75,32 @@ def conflicts(*, held: bool | None = True, using: str = DEFAULT_DB_ALIAS) -> lis
     rows = Conflict.objects.using(using).order_by("pk")
     if held is not None:
         rows = rows.filter(held=held)
-    return [info(row) for row in rows.iterator()]
+    waiting: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+    places = Conflict.objects.using(using).filter(held=True).order_by("pk").values_list(*_PLACE, "pk")
+    for *place, pk in places.iterator():
+        waiting[tuple(place)].append(pk)
+    return [info(row, waiting[_place_of(row)] if row.held else ()) for row in rows.iterator()]
 
 
 def conflict(number: int, *, using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:
     """One recorded conflict. Raises ``ResolveError`` where there is none of that number."""
-    return info(_row(number, using))
+    row = _row(number, using)
+    return info(row, waiting_with(row, using))
+
+
+def waiting_with(row: Conflict, using: str = DEFAULT_DB_ALIAS) -> list[int]:
+    """The numbers of all that wait about the object (or link) that *row* is about, if that one waits."""
+    if not row.held:
+        return []
+    about = dict(zip(_PLACE, _place_of(row), strict=True))
+    return list(Conflict.objects.using(using).filter(held=True, **about).order_by("pk").values_list("pk", flat=True))
+
+
+def _place_of(row: Conflict) -> tuple[Any, ...]:
+    return row.model, row.pk_text, row.link
+
+
+_PLACE = ("model", "pk_text", "link")
 
 
 def present(found: ConflictInfo, pk_text: str, *, using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:
@@ -117,6 +141,7 @@ def _made(model: ModelClass, pk_text: str, arrived: str | None, using: str) -> S
 def take(number: int, *, by: str = "", using: str = DEFAULT_DB_ALIAS) -> ConflictInfo:
     """Decide for the incoming version. *by* is who decided, and otherwise whoever acts (``synchro.acting``).
 
+    As with the other decisions, all that waits about this object ends with it; ``also`` of what is returned names them.
     Raises ``ResolveError`` where nothing waits, or where that version cannot be applied.
     """
     return _resolve(number, "take", by, using)
@@ -153,8 +178,8 @@ def _row(number: int, using: str) -> Conflict:
     return row
 
 
-def info(row: Conflict) -> ConflictInfo:
-    """What a row of the table says."""
+def info(row: Conflict, waiting: Iterable[int] = ()) -> ConflictInfo:
+    """What a row of the table says; *waiting* are those about the same object."""
     return ConflictInfo(
         id=row.pk,
         model=row.model,
@@ -171,6 +196,7 @@ def info(row: Conflict) -> ConflictInfo:
         resolution=row.resolution,
         resolved_by=row.resolved_by,
         resolved=row.resolved.isoformat() if row.resolved else None,
+        also=tuple(number for number in waiting if number != row.pk),
     )
 
 
@@ -197,12 +223,14 @@ def _resolve(
             if not row.held:
                 raise ResolveError(_decided(row))
             _Resolving(row, node, files, using).resolve(how, names, given or {})
-            Conflict.objects.using(using).filter(held=True, model=row.model, pk_text=row.pk_text, link=row.link).update(
+            ended = waiting_with(row, using)
+            about = dict(zip(_PLACE, _place_of(row), strict=True))
+            Conflict.objects.using(using).filter(held=True, **about).update(
                 held=False, resolution=how, resolved_by=by[:BY_LENGTH], resolved=timezone.now()
             )
             held = Recorder(node, using).held_changes()
             files.settle([*(contents_of(each.arrived) for each in held), *awaited(using)])
-            return info(_row(number, using))
+            return info(_row(number, using), ended)
     except BaseException:
         files.undo()
         raise
@@ -356,4 +384,4 @@ def _present(row: Conflict) -> bool:
     return bool(orjson.loads(row.incoming)["action"] == "link")
 
 
-__all__ = ["ConflictInfo", "conflict", "conflicts", "info", "keep", "merge", "present", "take"]
+__all__ = ["ConflictInfo", "conflict", "conflicts", "info", "keep", "merge", "present", "take", "waiting_with"]

@@ -29,7 +29,7 @@ from synchro.actors import nobody
 from synchro.checkpoints import check_destination
 from synchro.conf import Policy
 from synchro.drift import Difference
-from synchro.errors import DanglingError, ImportRefusedError
+from synchro.errors import DanglingError, ImportRefusedError, SynchroError
 from synchro.import_report import HeldChange, ImportReport
 from synchro.lines import Line
 from synchro.models import Bundle
@@ -178,7 +178,7 @@ def import_bundles(
     """Take several bundles, each in a transaction of its own, in the order of their senders' logs; a report for each.
 
     A folder among *sources* stands for the bundles in it. Raises as :func:`import_bundle` does at the first that is not
-    taken; those before it stay taken.
+    taken, with a note that names it; those before it stay taken.
     """
     identities = trust.identities(identity)
     placed: list[tuple[str, int, int, int, bool, str | Path | BinaryIO]] = []
@@ -197,17 +197,23 @@ def import_bundles(
     for ident, first, last, _number, whole, source in sorted(placed, key=lambda each: each[:4]):
         # A preview takes nothing, so the next file would seem to lack the one before it.
         joined = allow_gap or (dry_run and first <= reached.get(ident, -1))
-        yield import_bundle(
-            source,
-            on_conflict=on_conflict,
-            strict=strict,
-            allow_gap=joined,
-            any_destination=any_destination,
-            dry_run=dry_run,
-            notify=notify,
-            identity=identity,
-            using=using,
-        )
+        try:
+            report = import_bundle(
+                source,
+                on_conflict=on_conflict,
+                strict=strict,
+                allow_gap=joined,
+                any_destination=any_destination,
+                dry_run=dry_run,
+                notify=notify,
+                identity=identity,
+                using=using,
+            )
+        except SynchroError as error:
+            if isinstance(source, (str, Path)):
+                error.add_note(str(source))
+            raise
+        yield report
         if whole:  # a bundle of some models alone fills no gap
             reached[ident] = max(last, reached.get(ident, 0))
 

@@ -27,7 +27,7 @@ from synchro.errors import ExportError, ForkError, RequestError
 from synchro.exporting import ExportReport, export_bundle
 from synchro.models import Destination, Node
 from synchro.splitting import export_parts
-from synchro.successions import succeeded
+from synchro.successions import earlier, succeeded, successor
 from synchro.trust import Sources
 
 TYPE = "synchro-request"
@@ -81,7 +81,7 @@ def missing_before(
 ) -> list[Request]:
     """What must come before each of *bundles* can be taken: a request for each sender of which something is missing.
 
-    Only their headers are read. Raises ``BundleError``, ``OSError``.
+    Only their headers are read. Raises ``BundleError``, ``OSError``, and ``RequestError`` where nobody could answer.
     """
     identities = trust.identities(identity)
     ranges: dict[str, list[tuple[int, int, str | None]]] = defaultdict(list)
@@ -107,6 +107,16 @@ def missing_before(
                 missing.append(Missing(since=reached, until=start, date=date))
             if end > reached:
                 reached, date = end, end_date
+        if missing and (now := successor(ident, using)) is not None:
+            raise RequestError(
+                _("%(node)s goes on as %(new)s since it was restored from a backup, and nobody has the log of then.")
+                % {"node": ident, "new": now},
+                hint=_(
+                    "Import the bundles of %(new)s (`synchro_request %(new)s` asks for them), then the file that waits "
+                    "with --allow-gap."
+                )
+                % {"new": now},
+            )
         if missing:
             found.append(_request(ident, missing, using))
     return found
@@ -263,6 +273,20 @@ def answer(
     """
     request = read_request(source, identity=identity)
     node = nodes.own(using)
+    if node is not None and request.of in earlier(node, using):
+        raise RequestError(
+            _(
+                "%(source)s asks for the log of %(asked)s, and this deployment goes on as %(node)s since it was "
+                "restored."
+            )
+            % {"source": source, "asked": request.of, "node": node.ident},
+            hint=_(
+                "Export to %(name)s as usual: the log of %(node)s begins with what somebody may lack. If %(name)s "
+                "lacks more than that, `synchro_export --snapshot --to %(name)s` has everything. It takes the file "
+                "that waits with --allow-gap after that."
+            )
+            % {"name": request.name, "node": node.ident},
+        )
     if node is None or request.of != node.ident:
         raise RequestError(
             (

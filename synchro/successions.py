@@ -254,6 +254,26 @@ class Renamed:
             self._births[label, f"{of}/{references.birth_pk(object_id)}"] = object_id
 
 
+def successor(ident: str, using: str) -> str | None:
+    """The id under which the node *ident* goes on by now, as far as it is known here; None where it does not."""
+    after = dict(Node.objects.using(using).exclude(predecessor=None).values_list("predecessor__ident", "ident"))
+    found: str | None = None
+    while (ident := after.pop(ident, "")) != "":
+        found = ident
+    return found
+
+
+def earlier(node: Node, using: str) -> list[str]:
+    """The ids under which *node* went before it was restored from a backup, the last one first."""
+    found: list[str] = []
+    before = node.predecessor_id
+    while before is not None:
+        row = Node.objects.using(using).get(pk=before)
+        found.append(row.ident)
+        before = row.predecessor_id
+    return found
+
+
 def succeeded(using: str) -> Q:
     """The nodes that go on under another id."""
     taken = Node.objects.using(using).exclude(predecessor=None).values("predecessor")

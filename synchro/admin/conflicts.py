@@ -13,7 +13,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, ngettext
 
 from synchro import conflicts, reasons, registry, values
 from synchro.actors import REASON
@@ -96,7 +96,7 @@ class ConflictAdmin(ReadOnlyAdmin):
         found = _current(kwargs["obj"])
         context.update(
             conflict=found,
-            explained=_explained(found),
+            explained=f"{_explained(found)} {_others(found)}".strip(),
             sides=_sides(found),
             rows=_rows(found, {}),
             mergeable=_mergeable(found),
@@ -145,7 +145,7 @@ class ConflictAdmin(ReadOnlyAdmin):
                 "conflict": found,
                 "name": _named(found),
                 "how": how,
-                "told": _outcome(how, found),
+                "told": f"{_outcome(how, found)} {_others(found)}".strip(),
                 "rows": _rows(found, _after(how, found, incoming, given)),
                 "hidden": [(name, value) for name, value in request.POST.items() if name.startswith((CHOICE, OTHER))],
                 "seen": _seen(found),
@@ -160,13 +160,13 @@ class _WrongValueError(Exception):
 
 
 def _current(row: Conflict) -> ConflictInfo:
-    found = conflicts.info(row)
+    found = conflicts.info(row, conflicts.waiting_with(row))
     return conflicts.present(found, row.pk_text) if found.held else found
 
 
 def _seen(found: ConflictInfo) -> str:
     """What stands for everything that the user was shown."""
-    shown = orjson.dumps([found.id, found.local, found.incoming], option=orjson.OPT_SORT_KEYS)
+    shown = orjson.dumps([found.id, found.local, found.incoming, found.also], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(shown).hexdigest()
 
 
@@ -224,6 +224,18 @@ def _state(found: ConflictInfo) -> str:
         "incoming": _("decided by the rule: the incoming version won"),
         "merged": _("decided by the rule: both were combined"),
     }.get(found.winner, found.winner)
+
+
+def _others(found: ConflictInfo) -> str:
+    """That a decision ends more than what is shown."""
+    if not found.also:
+        return ""
+    text = ngettext(
+        "There is one more version of this that waits for a decision. One decision ends them all.",
+        "There are %(number)d more versions of this that wait for a decision. One decision ends them all.",
+        len(found.also),
+    )
+    return text % {"number": len(found.also)}
 
 
 def _outcome(how: str, found: ConflictInfo) -> str:

@@ -144,7 +144,10 @@ def reported(using: str, *, interrupted: str) -> Iterator[None]:
             )
         yield
     except SynchroError as error:
-        raise _refused(f"{reasons.told(str(error))}\n{error.hint}".rstrip()) from error
+        text = reasons.told(str(error))
+        # Among several files it must be known which.
+        names = [each for each in getattr(error, "__notes__", ()) if each not in text]
+        raise _refused("\n".join(filter(None, [": ".join([*names, text]), error.hint]))) from error
     except BundleError as error:
         name = ", ".join(getattr(error, "__notes__", [_("The bundle")]))
         if hint := hint_of(error):

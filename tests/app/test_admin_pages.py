@@ -599,6 +599,26 @@ def test_a_decision_needs_the_permission_and_a_post(waiting):
     assert strict.post(f"/admin/synchro/conflict/{waiting.pk}/decide/", {"how": "take"}).status_code == 403
 
 
+def test_a_decision_that_ends_more_than_is_shown_says_so(boss, waiting):
+    more = "There is one more version of this"
+    assert more not in text(boss.get(f"/admin/synchro/conflict/{waiting.pk}/change/"))
+    shown = boss.post(f"/admin/synchro/conflict/{waiting.pk}/decide/", {"how": "take"})
+    seen = re.search(r'name="seen" value="([^"]+)"', shown.content.decode()).group(1)
+    theirs = Country.objects.using("hq").get()
+    theirs.name = "Polonia"
+    theirs.save()
+    take(write("hq", since=1)[0], "default", allow_gap=True, on_conflict="hold")
+    assert Conflict.objects.filter(held=True).count() == 2
+    done = boss.post(
+        f"/admin/synchro/conflict/{waiting.pk}/decide/", {"how": "take", "seen": seen, "confirm": "yes"}, follow=True
+    )
+    assert "Something changed in the meantime" in text(done)
+    assert more in text(boss.get(f"/admin/synchro/conflict/{waiting.pk}/change/"))
+    assert more in text(decide(boss, waiting, "take", confirm=False))
+    decide(boss, waiting, "take")
+    assert not Conflict.objects.filter(held=True).exists()
+
+
 def test_what_is_decided_cannot_be_decided_again(boss, waiting):
     decide(boss, waiting, "keep")
     assert "does not wait" in text(

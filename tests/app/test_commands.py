@@ -253,6 +253,25 @@ def test_import_errors_are_one_clear_sentence(folder):
     assert "Set the clocks right. Nothing was imported." in text
 
 
+def test_what_is_refused_among_several_is_named_and_what_was_imported_before_it(folder):
+    files = []
+    for name in "abc":
+        Person.objects.create(name=name)
+        files.append(write()[0])
+    (folder / "1.jsonl.zst").write_bytes(files[0])
+    (folder / "2.jsonl.zst").write_bytes(files[2])
+    text, code = refused("synchro_import", folder, "--database=hq")
+    assert text.startswith(f"{folder / '2.jsonl.zst'}: The changes 2 to 2 of ")
+    told = f"That is about this file alone. 1 was imported before it and stays: {folder / '1.jsonl.zst'}."
+    assert text.endswith(told)
+    assert (code, Person.objects.using("hq").count()) == (1, 1)
+    with mock.patch("synchro.taking.Taking.take", side_effect=KeyboardInterrupt):
+        text, code = refused("synchro_import", folder, "--database=hq")
+    assert (text, code) == ("Interrupted. The bundle at hand was not taken; import it again.", 130)
+    text, _ = refused("synchro_import", folder, "--dry-run", "--database=hq")
+    assert "imported before" not in text
+
+
 def test_import_interrupted_says_so(bundles):
     with mock.patch("synchro.importing._verified", side_effect=KeyboardInterrupt):
         text, code = refused("synchro_import", bundles[0], "--database=hq")

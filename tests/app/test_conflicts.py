@@ -470,3 +470,48 @@ def test_what_would_clash_with_another_row_when_combined_falls_back_to_the_newes
     exchange(*CHAIN)
     assert_same(OFFICE, HQ, SHIP)
     assert sorted(City.objects.values_list("name", "country__code")) == [("a", "DE"), ("b", "DE")]
+
+
+# --- several about one object -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three_versions():
+    """Versions of the office and of the ship wait at hq, whose own is another one."""
+    apart()
+    edited(SHIP, name=SHIP)
+    for source in (OFFICE, SHIP):
+        carry(source, HQ, on_conflict="hold")
+    return [each.id for each in conflicts.conflicts(using=HQ)]
+
+
+@pytest.mark.parametrize("decision", ["take", "keep", "merge"])
+def test_a_decision_names_the_others_that_it_ends(three_versions, decision):
+    first, second = three_versions
+    assert [each.also for each in conflicts.conflicts(using=HQ)] == [(second,), (first,)]
+    assert conflicts.conflict(first, using=HQ).also == (second,)
+    decided = getattr(conflicts, decision)(first, using=HQ)
+    assert (decided.id, decided.also) == (first, (second,))
+    assert conflicts.conflict(second, using=HQ).resolution == decision
+    assert conflicts.conflict(second, using=HQ).also == ()
+
+
+def test_the_command_says_before_and_after_what_a_decision_ends(three_versions, capsys):
+    first, second = three_versions
+    call_command("synchro_conflicts", database=HQ)
+    assert f"waits for a decision, which ends {second}, too" in capsys.readouterr().out
+    with pytest.raises(CommandError, match=f"{first}, {second} are about the same object: decide for one of them"):
+        call_command("synchro_conflicts", "take", second, first, database=HQ)
+    assert at(Country).get().name == HQ
+    call_command("synchro_conflicts", "take", first, by="ann", database=HQ)
+    told = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in told] == [str(first), str(second)]
+    assert told[0].endswith(f"take by ann, which ends {second}, too")
+    assert told[1].endswith("take by ann")
+    assert at(Country).get().name == OFFICE
+
+
+def test_keeping_what_is_here_against_all_of_them_is_one_decision(three_versions, capsys):
+    call_command("synchro_conflicts", "keep", *three_versions, database=HQ)
+    assert len(capsys.readouterr().out.splitlines()) == 2
+    assert conflicts.conflicts(using=HQ) == []

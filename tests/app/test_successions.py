@@ -8,12 +8,13 @@ from django.core.management import call_command
 
 from changelog_format import open_bundle
 from synchro import export_bundle
-from synchro.errors import ForkError
+from synchro.errors import ForkError, GapError, RequestError
 from synchro.models import ChangeLog, Node, Version
 from synchro.pruning import prune
-from synchro.requests import everything_since
+from synchro.requests import answer, everything_since, missing_before, write_request
 from synchro.splitting import export_parts
 from synchro.status import status
+from synchro.successions import earlier, successor
 from tests.app.deploy import assert_same, at, brought, carry, everything, records, rolled_back, take, write
 from tests.project.shop.models import Note, Person, Tag
 
@@ -233,3 +234,65 @@ def test_the_command_acknowledges(tmp_path, capsys):
     (file,) = tmp_path.iterdir()
     call_command("synchro_import", str(file))
     assert "nothing new" in capsys.readouterr().out
+
+
+@pytest.fixture
+def waiting(tmp_path):
+    """What office wrote for HQ in a lost future begins after a file that was lost; the ship brought the news of it."""
+    Note.objects.create(char="before")
+    carry(target="hq")
+    carry(target="ship")
+    carry("ship", "default")
+    with rolled_back("default"):
+        Tag.objects.create(name="on a lost stick")
+        write(to="hq")
+        Tag.objects.create(name="on the stick")
+        late, _ = write(to="hq")
+        carry(target="ship")
+    path = tmp_path / "late.jsonl.zst"
+    path.write_bytes(late)
+    return path
+
+
+def test_what_waits_under_an_id_of_before_goes_in_after_the_bundles_of_the_new_one(waiting, tmp_path):
+    old = ident()
+    (request,) = missing_before([waiting], using="hq")
+    asked = write_request(request, tmp_path)
+    assert take(write("ship", to="default")[0], "default").new_id == ident() != old
+    with pytest.raises(
+        RequestError, match=f"asks for the log of {old}, and this deployment goes on as {ident()}"
+    ) as no:
+        list(answer(asked, tmp_path))
+    assert "--snapshot --to hq" in no.value.hint
+    carry()
+    with pytest.raises(GapError) as caught:
+        take(waiting.read_bytes())
+    assert f"goes on as {ident()}" in caught.value.hint
+    assert "--since" not in caught.value.hint
+    with pytest.raises(RequestError, match=f"{old} goes on as {ident()}"):
+        missing_before([waiting], using="hq")
+    assert brought(take(waiting.read_bytes(), allow_gap=True)) == {"already_known": 1}
+    assert_same("default", "hq", "ship")
+
+
+def test_who_goes_on_for_whom_twice():
+    Note.objects.create(char="before")
+    first = ident_after_restore("lost", "default")
+    second = ident_after_restore("lost again", "default")
+    carry(target="hq")
+    node = Node.objects.get(current=True)
+    assert successor(first, "hq") == successor(second, "hq") == node.ident
+    assert successor(node.ident, "hq") is None
+    assert earlier(node, "default") == [second, first]
+
+
+def ident_after_restore(name, using):
+    """The id of the deployment until now; it goes on under another one."""
+    carry(target="ship")
+    carry("ship", "default")
+    old = ident()
+    with rolled_back(using):
+        Tag.objects.create(name=name)
+        carry(target="ship")
+    assert take(write("ship", to="default")[0], "default").new_id
+    return old

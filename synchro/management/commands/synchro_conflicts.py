@@ -81,7 +81,10 @@ class Command(SpokenCommand):
                 _("list takes no number.") if numbers else _("Say which: %(action)s NUMBER.") % {"action": action}
             )
         with self.working(options, interrupted=_("Interrupted. Nothing was changed.")):
-            found = [self._one(action, number, options) for number in numbers]
+            if action in ("take", "keep", "merge"):
+                found = self._decided(action, numbers, options)
+            else:
+                found = [conflict(number, using=options["database"]) for number in numbers]
             if action == "list":
                 found = conflicts(held=None if options["all"] else True, using=options["database"])
         if options["json"]:
@@ -96,11 +99,27 @@ class Command(SpokenCommand):
             if not found:
                 self.stdout.write(_("Nothing waits for a decision."))
 
+    def _decided(self, action: str, numbers: list[int], options: dict[str, Any]) -> list[ConflictInfo]:
+        """The decisions, and after each the other conflicts that it ended: they were about the same object."""
+        using, together = options["database"], {}
+        for number in dict.fromkeys(numbers):
+            together[number] = {number, *conflict(number, using=using).also}
+            same = sorted(together[number].intersection(numbers))
+            if len(same) > 1 and action != "keep":
+                raise CommandError(
+                    _("%(numbers)s are about the same object: decide for one of them.")
+                    % {"numbers": ", ".join(map(str, same))}
+                )
+        found: list[ConflictInfo] = []
+        for number in together:
+            if number not in {each.id for each in found}:
+                decided = self._one(action, number, options)
+                found += [decided, *(conflict(each, using=using) for each in decided.also)]
+        return found
+
     @staticmethod
     def _one(action: str, number: int, options: dict[str, Any]) -> ConflictInfo:
         using, by = options["database"], options["by"]
-        if action == "show":
-            return conflict(number, using=using)
         if action == "take":
             return take(number, by=by, using=using)
         if action == "keep":
@@ -141,7 +160,13 @@ def _text(value: Any) -> str:
 def _line(each: ConflictInfo) -> str:
     name = f"{each.model} {_text(each.key) if each.key is not None else each.object}"
     about = f" {each.link.partition(':')[0]}" if each.link else ""
-    return f"{each.id}  {name}{about}: {_KINDS.get(each.kind, each.kind)}, {_state(each)}"
+    state = _state(each)
+    if each.also:
+        state = _("%(state)s, which ends %(numbers)s, too") % {
+            "state": state,
+            "numbers": ", ".join(map(str, each.also)),
+        }
+    return f"{each.id}  {name}{about}: {_KINDS.get(each.kind, each.kind)}, {state}"
 
 
 def _state(each: ConflictInfo) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser, ArgumentTypeError
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -71,6 +73,8 @@ _HAPPENED = {
     "stale": pgettext_lazy("preview", "stale"),
     "unchanged": pgettext_lazy("preview", "unchanged"),
 }
+
+NAMED = 3
 
 
 class Command(SpokenCommand):
@@ -145,8 +149,10 @@ class Command(SpokenCommand):
             self._replay(options)
             return
         sources = [sys.stdin.buffer if name == "-" else name for name in options["bundles"]]
-        taken = 0
-        with self.working(options, interrupted=_("Interrupted. The bundle at hand was not taken; import it again.")):
+        taken: list[str] = []
+        interrupted = _("Interrupted. The bundle at hand was not taken; import it again.")
+        before = [] if options["dry_run"] else taken
+        with _telling_apart(before), self.working(options, interrupted=interrupted):
             for report in import_bundles(
                 sources,
                 on_conflict=options["on_conflict"],
@@ -162,8 +168,8 @@ class Command(SpokenCommand):
                     self.stdout.write(orjson.dumps(report.as_dict()).decode())
                 else:
                     self._tell(report, verbosity=options["verbosity"])
-                taken += 1
-            if options["dry_run"] and taken > 1 and not options["json"]:
+                taken.append(report.file)
+            if options["dry_run"] and len(taken) > 1 and not options["json"]:
                 self.say(
                     _(
                         "Each was planned for the database as it is: what one of them brings, the next does not find "
@@ -180,8 +186,10 @@ class Command(SpokenCommand):
                 )
         if "-" in options["bundles"]:
             raise CommandError(_("--until reads bundles twice: give files or folders."), returncode=2)
-        with self.working(options, interrupted=_("Interrupted. Run it again: what was taken is known then.")):
-            taken = 0
+        taken: list[str] = []
+        before = [] if options["dry_run"] else taken
+        interrupted = _("Interrupted. Run it again: what was taken is known then.")
+        with _telling_apart(before), self.working(options, interrupted=interrupted):
             for report in replay(
                 options["bundles"],
                 options["until"],
@@ -190,7 +198,7 @@ class Command(SpokenCommand):
                 identity=options["identity"],
                 using=options["database"],
             ):
-                taken += 1
+                taken.append(report.file)
                 if options["json"]:
                     self.stdout.write(orjson.dumps(report.as_dict()).decode())
                 else:
@@ -302,6 +310,23 @@ class Command(SpokenCommand):
             )
         if report.held and not report.dry_run:
             self.say(_("Held changes are kept and tried again at each import. See `manage.py synchro_status`."))
+
+
+@contextmanager
+def _telling_apart(taken: Sequence[str]) -> Iterator[None]:
+    """What is said when a file is refused is about that file; the *taken* ones before it are in."""
+    try:
+        yield
+    except CommandError as error:
+        if not taken:
+            raise
+        names = ", ".join(taken[-NAMED:]) if len(taken) <= NAMED else f"…, {', '.join(taken[-NAMED:])}"
+        text = ngettext(
+            "That is about this file alone. %(number)d was imported before it and stays: %(files)s.",
+            "That is about this file alone. %(number)d were imported before it and stay: %(files)s.",
+            len(taken),
+        ) % {"number": len(taken), "files": cleaned(names)}
+        raise CommandError(f"{error}\n{text}", returncode=error.returncode) from error
 
 
 def _until(text: str) -> Until:
