@@ -65,10 +65,15 @@ class ReadOnlyAdmin(admin.ModelAdmin):  # type: ignore[type-arg]  # likewise
         """What the page of one row tells, with its names."""
         return [(str(field.verbose_name), getattr(obj, field.attname)) for field in self.opts.fields]
 
+    def called(self, obj: Any) -> str:
+        """What the way to the page of one row calls it."""
+        return str(obj)
+
     def render_change_form(self, request: HttpRequest, context: Any, *args: Any, **kwargs: Any) -> Any:
         context.update(
             title=capfirst(self.opts.verbose_name),
             subtitle=None,
+            original=self.called(kwargs.get("obj")),
             facts=self.facts(kwargs.get("obj")),
             explanation=self.explanation,
         )

@@ -65,6 +65,9 @@ class BundleAdmin(ReadOnlyAdmin):
             *super().get_urls(),
         ]
 
+    def called(self, obj: Bundle) -> str:
+        return self.name(obj)
+
     def facts(self, obj: Bundle) -> list[tuple[str, Any]]:
         header = orjson.loads(obj.header)
         numbers = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from copy import copy
 from typing import Any
 
 import orjson
@@ -30,6 +31,8 @@ from synchro.naming import key_text
 DECIDE = "synchro_conflict_decide"
 CHOICE, OTHER = "choice-", "value-"
 HERE, THERE, ELSE = "here", "incoming", "other"
+_GIVEN = "synchro_given"
+_NOTHING: Mapping[str, Any] = {}
 
 
 class ConflictAdmin(ReadOnlyAdmin):
@@ -59,6 +62,8 @@ class ConflictAdmin(ReadOnlyAdmin):
     @admin.display(description=gettext_lazy("about"))
     def about(self, conflict: Conflict) -> str:
         """What kind of conflict it is."""
+        if conflict.kind == "object" and _one_deleted(conflicts.info(conflict)):
+            return _("deleted in one place, changed in the other")
         return _kinds().get(conflict.kind, conflict.kind)
 
     @admin.display(description=gettext_lazy("state"))
@@ -77,6 +82,9 @@ class ConflictAdmin(ReadOnlyAdmin):
 
         view = self.admin_site.admin_view(outside_transactions(decide))
         return [path("<int:pk>/decide/", view, name=DECIDE), *super().get_urls()]
+
+    def called(self, obj: Conflict) -> str:
+        return self.what(obj)
 
     def facts(self, obj: Conflict) -> list[tuple[str, Any]]:
         found = conflicts.info(obj)
@@ -98,7 +106,7 @@ class ConflictAdmin(ReadOnlyAdmin):
             conflict=found,
             explained=f"{_explained(found)} {_others(found)}".strip(),
             sides=_sides(found),
-            rows=_rows(found, {}),
+            rows=_rows(found, {}, getattr(request, _GIVEN, {})),
             mergeable=_mergeable(found),
             may_decide=found.held and request.user.has_perm(permissions.RESOLVE),
             decide_url=self.address(DECIDE, found.id),
@@ -132,9 +140,12 @@ class ConflictAdmin(ReadOnlyAdmin):
                     conflicts.merge(pk, incoming=incoming, values=given, by=by)
                 messages.success(request, _("It is decided. The other places are told with the next export."))
                 return HttpResponseRedirect(self.address("synchro_conflict_changelist"))
-        except (ResolveError, _WrongValueError) as error:
-            messages.error(request, sentence(error) if isinstance(error, ResolveError) else str(error))
+        except ResolveError as error:
+            messages.error(request, sentence(error))
             return shown
+        except _WrongValueError as error:
+            messages.error(request, str(error))
+            return self._once_more(request, pk)
         return page(
             self.admin_site,
             request,
@@ -153,6 +164,14 @@ class ConflictAdmin(ReadOnlyAdmin):
                 "media": self.media,
             },
         )
+
+
+    def _once_more(self, request: HttpRequest, pk: int) -> HttpResponse:
+        """The page of the conflict, with what was chosen and filled in."""
+        again = copy(request)
+        again.method = "GET"
+        setattr(again, _GIVEN, request.POST)
+        return self.change_view(again, str(pk))
 
 
 class _WrongValueError(Exception):
@@ -187,10 +206,13 @@ def _kinds() -> dict[str, str]:
     }
 
 
+def _one_deleted(found: ConflictInfo) -> bool:
+    return "delete" in (found.local.get("action"), found.incoming.get("action"))
+
+
 def _explained(found: ConflictInfo) -> str:
     """In plain words what happened."""
-    deleted = "delete" in (found.local.get("action"), found.incoming.get("action"))
-    if found.kind == "object" and deleted:
+    if found.kind == "object" and _one_deleted(found):
         return _("One place deleted this while the other changed it.")
     return {
         "object": _("Two places changed this without knowing of each other."),
@@ -282,8 +304,8 @@ def _value(side: Mapping[str, Any], name: str) -> Any:
     return ref if ref is not None and not isinstance(value, list) else value
 
 
-def _rows(found: ConflictInfo, after: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Every field of both sides, those that differ first."""
+def _rows(found: ConflictInfo, after: Mapping[str, str], posted: Mapping[str, Any] = _NOTHING) -> list[dict[str, Any]]:
+    """Every field of both sides, those that differ first; with what was chosen before, if it was."""
     differing = set(found.differing())
     names = dict.fromkeys([*(found.local.get("fields") or {}), *(found.incoming.get("fields") or {})])
     return [
@@ -296,6 +318,8 @@ def _rows(found: ConflictInfo, after: Mapping[str, str]) -> list[dict[str, Any]]
             "after": after.get(name, ""),
             "own": _may_be_given(found.model, name),
             "choice": f"{CHOICE}{name}",
+            "chosen": posted.get(f"{CHOICE}{name}", HERE),
+            "given": posted.get(f"{OTHER}{name}", ""),
             "value": f"{OTHER}{name}",
         }
         for name in sorted(names, key=lambda each: each not in differing)

@@ -96,6 +96,9 @@ class ChangeLogAdmin(ReadOnlyAdmin):
         view = self.admin_site.admin_view(self.history)
         return [path("object/<str:label>/<path:key>/", view, name=HISTORY), *super().get_urls()]
 
+    def called(self, obj: ChangeLog) -> str:
+        return when(obj)
+
     def facts(self, obj: ChangeLog) -> list[tuple[str, Any]]:
         actor, context = naming.said(obj)
         name = naming.names_of([obj])[obj.pk]

@@ -142,6 +142,9 @@ class HeldAdmin(ReadOnlyAdmin):
         """Why it waits."""
         return reasons.told(held.reason)
 
+    def called(self, obj: Held) -> str:
+        return self.object(obj)
+
     def facts(self, obj: Held) -> list[tuple[str, Any]]:
         change = obj.change
         origin = change.origin.ident if change.origin is not None else nodes.own_idents("default")

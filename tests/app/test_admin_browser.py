@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 from django.contrib import admin
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Permission, User
 from django.contrib.staticfiles.views import serve
 from django.urls import path, re_path, reverse
 from django.utils import timezone
@@ -21,7 +21,7 @@ from changelog_format import Signer
 from changelog_format.keys import public_text, secret_text
 from synchro import acting, conflicts, export_bundle
 from synchro.admin import register
-from synchro.models import Bundle, ChangeLog, Conflict, Destination, Held
+from synchro.models import Bundle, ChangeLog, Conflict, Destination, Held, Node
 from tests.app.deploy import carry, take, write
 from tests.project.shop.models import City, Country, Note, Person, Tag
 
@@ -188,14 +188,7 @@ def look(browser, name):
 )
 def test_every_page_fits_its_window(browser, live_server, filled, settings, screen, scheme, language):
     settings.LANGUAGE_CODE = language
-    width, height = SCREENS[screen]
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": screen == "phone"},
-    )
-    browser.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    )
+    shown(browser, screen, scheme)
     too_wide = []
     for name, address in filled.items():
         browser.get(live_server.url + address)
@@ -228,6 +221,122 @@ def test_a_bundle_goes_out_and_comes_in(browser, live_server, tmp_path):
     assert Tag.objects.filter(name="theirs").exists()
 
 
+def shown(browser, screen="desktop", scheme="light"):
+    width, height = SCREENS[screen]
+    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": screen == "phone"}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    features = [{"name": "prefers-color-scheme", "value": scheme}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def focused(browser):
+    """What has the focus: its name or text, and whether one sees that it has it."""
+    script = (
+        "(() => { const it = document.activeElement, style = getComputedStyle(it);"
+        " return [it.name || it.innerText || it.tagName, it.value || '',"
+        " style.outlineStyle !== 'none' || style.boxShadow !== 'none' || it.matches(':focus-visible')] })()"
+    )
+    asked = {"expression": script, "returnByValue": True}
+    return browser.execute_cdp_cmd("Runtime.evaluate", asked)["result"]["value"]
+
+
+def tabbed(browser, wanted, most=80):
+    """Goes on by the tabulator until *wanted* (name, value) has the focus."""
+    body = browser.find_element(webdriver.common.by.By.TAG_NAME, "body")
+    for _number in range(most):
+        (browser.switch_to.active_element or body).send_keys(webdriver.common.keys.Keys.TAB)
+        name, value, visible = focused(browser)
+        assert visible, name
+        if (name, value) == wanted or name == wanted:
+            return browser.switch_to.active_element
+    pytest.fail(f"no {wanted} in {most} steps")
+
+
+@pytest.mark.parametrize(("screen", "scheme"), [("desktop", "light"), ("desktop", "dark"), ("phone", "dark")])
+def test_what_seldom_is_seen(browser, live_server, settings, screen, scheme):
+    """Lists that are empty, two rows that were one object, what is for those who only look, a database to go to."""
+    shown(browser, screen, scheme)
+
+    def fits(name, address):
+        browser.get(live_server.url + address)
+        assert "Error" not in browser.title
+        assert look(browser, f"{screen}-{scheme}-seldom-{name}"), name
+
+    lists = ("changelog", "bundle", "conflict", "node", "destination", "held")
+    for name in lists:
+        fits(f"empty-{name}", f"/admin/synchro/{name}/")
+    fits("empty-synchronization", "/admin/synchro/destination/synchronization/")
+    fits("empty-export", "/admin/synchro/destination/export/")
+    with acting("ann"):
+        ours = Country.objects.create(code="PL", name="Polska")
+    with acting("ben"):
+        Country.objects.using("hq").create(code="PL", name="Poland")
+    carry("hq", "default")
+    fits("merged", reverse("admin:synchro_history", args=("shop.country", ours.pk)))
+    fits("merge", f"/admin/synchro/conflict/{Conflict.objects.get().pk}/change/")
+    fits("conflicts", "/admin/synchro/conflict/?state=all")
+    settings.SYNCHRO_REMOTE = "ship"
+    fits("remote", "/admin/synchro/destination/synchronization/")
+    looker = User.objects.get()
+    looker.is_superuser = False
+    looker.save()
+    names = [f"view_{name}" for name in lists]
+    looker.user_permissions.set(Permission.objects.filter(codename__in=names, content_type__app_label="synchro"))
+    fits("looker-index", "/admin/")
+    fits("looker-conflict", f"/admin/synchro/conflict/{Conflict.objects.get().pk}/change/")
+    fits("looker-bundle", f"/admin/synchro/bundle/{Bundle.objects.get().pk}/change/")
+    looker.user_permissions.set(
+        Permission.objects.filter(codename="can_synchronize", content_type__app_label="synchro")
+    )
+    fits("synchronizer", "/admin/synchro/destination/synchronization/")
+
+
+@pytest.mark.parametrize("screen", ["desktop", "phone"])
+def test_a_database_that_was_set_back(browser, live_server, tmp_path, screen):
+    by = webdriver.common.by.By
+    shown(browser, screen)
+    Tag.objects.create(name="before")
+    carry()
+    carry("hq", "default")
+    lost = Tag.objects.create(name="lost")
+    before = list(Node.objects.values()), list(ChangeLog.objects.values())
+    carry()
+    # Back to what it was before the last export.
+    ChangeLog.objects.filter(pk_text=str(lost.pk)).delete()
+    Destination.objects.all().delete()
+    Bundle.objects.all().delete()
+    Tag.objects.filter(name="lost")._raw_delete("default")
+    for node in before[0]:
+        Node.objects.filter(pk=node["id"]).update(seq=node["seq"], heads=node["heads"]) if "heads" in node else (
+            Node.objects.filter(pk=node["id"]).update(seq=node["seq"])
+        )
+    sent(browser, live_server, tmp_path / "stick.jsonl.zst", write("hq", to="office")[0])
+    seen(browser, "was restored from a backup")
+    assert look(browser, f"{screen}-restored")
+    browser.find_element(by.NAME, "confirm").click()
+    seen(browser, "under a new id")
+    assert look(browser, f"{screen}-restored-done")
+
+
+def test_a_conflict_is_merged_by_tabulator_and_keys_alone(browser, live_server, filled):
+    keys = webdriver.common.keys.Keys
+    shown(browser)
+    browser.get(live_server.url + filled["conflict"])
+    tabbed(browser, ("choice-integer", "here")).send_keys(keys.ARROW_RIGHT, keys.ARROW_RIGHT)
+    assert focused(browser)[:2] == ["choice-integer", "other"]
+    tabbed(browser, "value-integer").send_keys("many")
+    tabbed(browser, ("how", "merge")).send_keys(keys.ENTER)
+    seen(browser, "Enter a whole number")
+    assert look(browser, "merge-refused")
+    tabbed(browser, "value-integer").send_keys(keys.BACKSPACE * 4, "12")
+    tabbed(browser, ("how", "merge")).send_keys(keys.ENTER)
+    seen(browser, "Are you sure?")
+    assert look(browser, "merge-confirm")
+    browser.find_element(webdriver.common.by.By.NAME, "confirm").send_keys(keys.ENTER)
+    seen(browser, "It is decided.")
+    assert Note.objects.get().integer == 12
+
+
 def sent(browser, live_server, file, data):
     by = webdriver.common.by.By
     file.write_bytes(data)
@@ -238,9 +347,7 @@ def sent(browser, live_server, file, data):
 
 def test_what_is_refused_says_why(browser, live_server, tmp_path, settings):
     by = webdriver.common.by.By
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride", {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
-    )
+    shown(browser, "phone")
     file = tmp_path / f"{'stick-' * 20}.jsonl.zst"
     Tag.objects.using("hq").create(name="lost")
     lost = write("hq", to="office")[0]

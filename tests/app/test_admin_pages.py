@@ -315,6 +315,20 @@ def test_bundles_are_filtered_by_whom_they_are_for_and_from(boss, tmp_path):
     assert rows(boss.get(bundles, {"node": other.pk})) == []
 
 
+def test_the_way_to_a_page_names_what_is_on_it(boss, waiting, tmp_path):
+    def last_step(model, pk):
+        page = boss.get(f"/admin/synchro/{model}/{pk}/change/").content.decode()
+        way = re.search(r'class="breadcrumbs">(.*?)</(?:div|ol)>', page, re.DOTALL)[1]
+        return re.split("›|\n", re.sub(r"<[^>]+>|&rsaquo;", "\n", way).strip())[-1].strip()
+
+    export_bundle(tmp_path / "a.jsonl.zst", to="hq")
+    assert last_step("bundle", Bundle.objects.get(file=str(tmp_path / "a.jsonl.zst")).pk) == "a.jsonl.zst"
+    assert last_step("bundle", Bundle.objects.get(direction="received").pk) == "(no file)"
+    assert last_step("conflict", waiting.pk) == "PL"
+    newest = ChangeLog.objects.latest("pk").pk
+    assert last_step("changelog", newest) == rows(boss.get(LOG))[0][0]
+
+
 # --- the history of an object -----------------------------------------------------------------------------------------
 
 
@@ -636,6 +650,10 @@ def test_a_value_that_does_not_fit_is_told(boss, waiting):
     )
     assert "Name: Ensure this value has at most 100 characters" in text(page)
     assert name() == "Rzeczpospolita"
+    # Nothing has to be chosen or written a second time.
+    html = page.content.decode()
+    assert re.search(r'name="choice-name" value="other" checked>', html)
+    assert f'name="value-name" value="{"x" * 200}"' in html
 
 
 def test_a_deletion_against_a_change(boss):
@@ -646,6 +664,7 @@ def test_a_deletion_against_a_change(boss):
     poland.save()
     take(write("hq")[0], "default", on_conflict="hold")
     waiting = Conflict.objects.get()
+    assert rows(boss.get("/admin/synchro/conflict/"))[0][2] == "deleted in one place, changed in the other"
     page = text(boss.get(f"/admin/synchro/conflict/{waiting.pk}/change/"))
     assert "One place deleted this while the other changed it." in page
     assert "field by field" not in page
