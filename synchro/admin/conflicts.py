@@ -165,7 +165,6 @@ class ConflictAdmin(ReadOnlyAdmin):
             },
         )
 
-
     def _once_more(self, request: HttpRequest, pk: int) -> HttpResponse:
         """The page of the conflict, with what was chosen and filled in."""
         again = copy(request)

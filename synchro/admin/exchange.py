@@ -266,7 +266,9 @@ def _tell(request: HttpRequest, report: ImportReport, name: str) -> None:
         return
     told = ", ".join(f"{label}: {number}" for each, label in counts() if (number := getattr(report, each)))
     messages.success(
-        request, _("%(file)s was imported. %(numbers)s") % {"file": name, "numbers": told or _("It had nothing new.")}
+        request,
+        # Django begins messages with a capital letter, and a name of a file is to stay as it is.
+        _("The file %(file)s was imported. %(numbers)s") % {"file": name, "numbers": told or _("It had nothing new.")},
     )
     if report.new_id is not None:
         messages.warning(

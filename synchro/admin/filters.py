@@ -20,6 +20,7 @@ from synchro import registry
 from synchro.admin.display import model_name
 from synchro.models import Conflict, Destination, Node
 
+_DIGITS = 19  # of the largest primary key
 _EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 
@@ -46,15 +47,20 @@ class OriginFilter(admin.SimpleListFilter):
         nodes = Node.objects.order_by("-own", "ident").values_list("pk", "ident", "current")
         return [(str(pk), _("here (%(node)s)") % {"node": ident} if current else ident) for pk, ident, current in nodes]
 
+    def number(self) -> int | None:
+        """The node that was chosen, where there can be such."""
+        chosen = str(self.value() or "")
+        return int(chosen) if chosen.isdecimal() and len(chosen) < _DIGITS else None
+
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = self.value()
-        if not chosen or not chosen.isdigit():
+        chosen = self.number()
+        if chosen is None:
             return queryset
         # What nobody has numbered yet is of the current node. An expression, so that no database takes the index of the
         # origins, which may find most of the table, instead of the slice of primary keys.
         current = Node.objects.filter(current=True).values_list("pk", flat=True).first()
         made_by: Any = Coalesce("origin_id", Value(current or 0))
-        return queryset.filter(Exact(made_by, int(chosen)))
+        return queryset.filter(Exact(made_by, chosen))
 
 
 class WriterFilter(OriginFilter):
@@ -63,8 +69,8 @@ class WriterFilter(OriginFilter):
     title = gettext_lazy("writer")
 
     def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
-        chosen = self.value()
-        return queryset.filter(node=int(chosen)) if chosen and chosen.isdigit() else queryset
+        chosen = self.number()
+        return queryset if chosen is None else queryset.filter(node=chosen)
 
 
 class DestinationFilter(admin.SimpleListFilter):

@@ -26,7 +26,7 @@ from synchro.admin import display, permissions
 from synchro.admin.base import ReadOnlyAdmin, address, page
 from synchro.admin.filters import ActorFilter, DateFilter, ModelFilter, OriginFilter
 from synchro.admin.leafing import Leafing
-from synchro.models import Action, ChangeLog, Reference
+from synchro.models import Action, ChangeLog, Node, Reference
 from synchro.registry import ModelClass, ModelSpec
 
 FOUND = 200
@@ -36,7 +36,19 @@ HISTORY = "synchro_history"
 
 
 class _Changes(Leafing):
-    finds_by_index = True
+    def by_index(self) -> Iterable[tuple[QuerySet[Any], ...]]:
+        if self.query:
+            yield (self.queryset,)
+        table = ChangeLog.objects.using(self.queryset.db)
+        for each in self.filter_specs:
+            if isinstance(each, ModelFilter) and (model := registry.by_label(str(each.value() or ""))) is not None:
+                spec = registry.spec(model)
+                yield (table.filter(root__in={spec.label, spec.root_label}),)
+            elif isinstance(each, OriginFilter) and (origin := each.number()) is not None:
+                made = (table.filter(origin=origin),)
+                # What has no number yet is of the current node.
+                here = Node.objects.filter(pk=origin, current=True).exists()
+                yield (*made, table.filter(origin=None)) if here else made
 
     def get_results(self, request: HttpRequest) -> None:
         super().get_results(request)
@@ -215,7 +227,11 @@ def _named(term: str, label: str | None) -> Q:
         found |= Q(root=root, pk_text=text)
     node, _slash, number = term.rpartition("/")
     if node:
-        found |= Q(root__in=roots, pk_text=number, origin__ident=node) | Q(root__in=roots, pk_text=f"?{term}")
+        found |= Q(root__in=roots, pk_text=f"?{term}")
+        # An id of our own need not be written down, if it is the only one of its object.
+        if Node.objects.filter(current=True, ident=node).exists():
+            others = set(Reference.objects.filter(pk_text=number, model__in=roots).values_list("model", flat=True))
+            found |= Q(root__in=roots - others, pk_text=number)
     for spec in specs:
         texts = list(_by_key(spec, term))
         if texts:

@@ -9,6 +9,8 @@ import pytest
 from django.contrib import admin
 from django.contrib.auth.models import Permission, User
 from django.db import connection
+from django.db.models import Value
+from django.db.models.functions import Concat
 from django.test import Client, override_settings
 from django.test.utils import CaptureQueriesContext
 from django.urls import path, reverse
@@ -253,13 +255,19 @@ def plan(sql):
         return [row[-1] for row in cursor.fetchall()]
 
 
-def test_one_leafs_to_the_oldest(boss):
+@pytest.mark.parametrize(("asked", "few"), [("", 0), ("?model=shop.tag", 0), ("?model=shop.tag", 500), ("?q=x", 500)])
+def test_one_leafs_to_the_oldest(boss, monkeypatch, asked, few):
+    """Also among what an index finds, whether that is little or much."""
+    monkeypatch.setattr(leafing, "FEW", few)
+    monkeypatch.setattr(leafing, "_CHUNK", 7)
     for number in range(120):
         Tag.objects.create(name=f"{number:03}")
-    found, address = [], LOG
+    if "q=" in asked:
+        Tag.objects.update(name=Concat(Value("x"), "name"))
+    found, address = [], LOG + asked
     while address:
         page = boss.get(address).content.decode()
-        found.append(re.findall(r'#change-\d+">(\d+)<', page))
+        found.append(re.findall(r'#change-\d+">x?(\d+)<', page))
         after = re.search(r'<a href="(\?[^"]*)" rel="next">Older<', page)
         address = LOG + unescape(after[1]) if after else None
         assert ("Newest</a>" in page) == (len(found) > 1)
@@ -277,6 +285,35 @@ def test_what_is_rare_is_looked_for_in_slices(boss, monkeypatch):
     assert len(listed(boss)) == 50
     assert listed(boss, q="first") == [("first", "ann")]
     assert listed(boss, who="nobody") == []
+
+
+def test_what_an_index_finds_few_of_is_found_at_once(boss, monkeypatch):
+    Tag.objects.using("hq").create(name="theirs")
+    carry("hq", "default")
+    with acting("ann"):
+        Country.objects.create(code="PL")
+    for number in range(60):
+        Tag.objects.create(name=f"tag {number}")
+    monkeypatch.setattr(leafing, "SLICE", 3)
+    monkeypatch.setattr(leafing, "SECONDS", -1)
+    theirs = Node.objects.get(own=False).pk
+    assert listed(boss, model="shop.country", who="ann") == [("PL", "ann")]
+    assert listed(boss, model="shop.country", who="ben") == []
+    assert [name for name, _ in listed(boss, node=str(theirs))] == ["theirs"]
+    assert [name for name, _ in listed(boss, q="theirs")] == ["theirs"]
+    assert boss.get(LOG, {"node": str(10**30)}).status_code == boss.get(LOG, {"node": "²"}).status_code == 200
+    assert listed(boss, model="no.such") == []
+
+
+def test_an_object_that_was_born_here_is_found_by_its_id_and_no_other_of_its_number(boss, tmp_path):
+    first = Person.objects.create(name="Ola")
+    export_bundle(tmp_path / "a.jsonl.zst")
+    here = Node.objects.get(own=True).ident
+    assert len(listed(boss, q=f"{here}/{first.pk}")) == 1
+    Person.objects.using("hq").create(name="Ben")
+    carry("hq", "default")
+    theirs = Person.objects.exclude(pk=first.pk).get()
+    assert listed(boss, q=f"{here}/{theirs.pk}") == []
 
 
 def test_a_search_that_takes_long_stops_and_goes_on(boss, monkeypatch):
@@ -319,7 +356,7 @@ def test_the_way_to_a_page_names_what_is_on_it(boss, waiting, tmp_path):
     def last_step(model, pk):
         page = boss.get(f"/admin/synchro/{model}/{pk}/change/").content.decode()
         way = re.search(r'class="breadcrumbs">(.*?)</(?:div|ol)>', page, re.DOTALL)[1]
-        return re.split("›|\n", re.sub(r"<[^>]+>|&rsaquo;", "\n", way).strip())[-1].strip()
+        return re.sub(r"<[^>]+>|&rsaquo;", "\n", way).strip().splitlines()[-1].strip()
 
     export_bundle(tmp_path / "a.jsonl.zst", to="hq")
     assert last_step("bundle", Bundle.objects.get(file=str(tmp_path / "a.jsonl.zst")).pk) == "a.jsonl.zst"
