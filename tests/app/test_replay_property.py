@@ -5,6 +5,7 @@ Set SYNCHRO_SLOW=1 for many more examples.
 
 import datetime as dt
 import os
+import tempfile
 import uuid
 from unittest import mock
 
@@ -15,8 +16,10 @@ from django.db.models import QuerySet
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from synchro import serialize
-from tests.app.deploy import assert_same, brought, carry, listening, rolled_back, take, write
+from synchro import export_bundle, serialize
+from synchro.models import Node
+from synchro.replaying import replay as replayed
+from tests.app.deploy import assert_same, brought, carry, dump, listening, rolled_back, take, write
 from tests.project.plain.models import Color
 from tests.project.shop.models import (
     Car,
@@ -352,3 +355,25 @@ def smooth(report):
     """Nothing was held, disputed or merged: there was one author only."""
     assert report.held_changes == ()
     return not (report.held or report.conflicts or report.merged)
+
+
+@settings(max_examples=EXAMPLES // 5, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(st.lists(steps, min_size=3, max_size=STEPS // 3), st.sampled_from((1000, 2)))
+def test_any_prefix_of_an_archive_is_the_state_of_its_moment(script, chunk):
+    """Each step is a transaction at most, so each state is one that somebody could see."""
+    with rolled_back(), mock.patch.object(serialize, "CHUNK", chunk), tempfile.TemporaryDirectory() as folder:
+        office, states = Office(), {}
+        for name, *each in script:
+            if name != EXPORT:
+                office.do(name, *each)
+            if name in {EXPORT, "point_to_unlogged"}:
+                export_bundle(folder, to="archive")
+            write(to="nobody")  # gives what was done its positions
+            node = Node.objects.filter(current=True).first()
+            if node is not None and node.seq:
+                states[node.seq] = dump("default")
+        export_bundle(folder, to="archive")
+        for seq, expected in states.items():
+            with rolled_back("hq"):
+                assert list(replayed([folder], seq, using="hq"))
+                assert dump("hq") == expected, seq

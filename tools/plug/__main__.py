@@ -66,6 +66,7 @@ class Deployment:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            start_new_session=True,  # Ctrl-C is for the driver, which tells what it found; these end when it does
         )
 
     def start(self, do, **how):
@@ -445,6 +446,7 @@ def main():
             wrong = None
             number -= 1
         finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # once is enough; timeout(1) sends it twice
             experiment.close()
     print(f"{number} rounds on {asked.database} in {time.monotonic() - begun:.0f} s:")
     for name, count in sorted(experiment.figures.items()):
