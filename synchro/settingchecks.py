@@ -17,7 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.translation import gettext as _
 
-from synchro import conf, registry
+from synchro import conf, registry, trust
+from synchro.errors import KeySettingError
 
 _NAME = re.compile(r"SYNCHRO_[A-Z_]+\Z")
 SWITCHES = ("SYNCHRO_TRIGGERS", "SYNCHRO_KEEP_PKS", "SYNCHRO_ALLOW_RESET", "SYNCHRO_DEBUG")
@@ -37,13 +38,13 @@ def known_settings() -> frozenset[str]:
 @register(Tags.models)
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
     """What is wrong with the settings whatever they are used for."""
-    return [*_unknown(), *_switches(), *_remote(), *_local(), *_handlers(), *_middleware()]
+    return [*_unknown(), *_switches(), *_remote(), *_local(), *_handlers(), *_middleware(), *_trusting()]
 
 
 @register(Tags.compatibility, deploy=True)
 def check_deployment(**_kwargs: Any) -> list[CheckMessage]:
     """What a deployment may mean to be so, and mostly does not; told by ``check --deploy``."""
-    return [*_nobody(), *_locking()]
+    return [*_nobody(), *_locking(), *_signing()]
 
 
 def _unknown() -> Iterator[CheckMessage]:
@@ -129,6 +130,32 @@ def _middleware() -> Iterator[CheckMessage]:
             _("MIDDLEWARE has %(near)r.") % {"near": near[0]},
             hint=_("Did you mean %(middleware)r?") % {"middleware": ACTOR},
             id="synchro.E052",
+        )
+
+
+def _trusting() -> Iterator[CheckMessage]:
+    try:
+        keys = trust.listed()
+    except (ImproperlyConfigured, KeySettingError):
+        return  # another check says so
+    if keys is not None and not keys.by_name:
+        yield Warning(
+            _("SYNCHRO_TRUSTED_KEYS names nobody: the bundles of all others are refused."),
+            hint=_("Name the nodes whose bundles are to be taken, with their keys, or leave the setting out."),
+            id="synchro.W057",
+        )
+
+
+def _signing() -> Iterator[CheckMessage]:
+    try:
+        required, key = conf.trusted_keys() is not None, conf.signing_key()
+    except ImproperlyConfigured:
+        return  # another check says so
+    if required and key is None:
+        yield Warning(
+            _("SYNCHRO_TRUSTED_KEYS requires signatures, and without SYNCHRO_SIGNING_KEY nothing is signed here."),
+            hint=_("Set it, or silence this where bundles are signed on another machine."),
+            id="synchro.W058",
         )
 
 

@@ -54,13 +54,18 @@ def trusted() -> TrustedKeys | None:
 
     The key by which this deployment signs is trusted for its own name: its bundles come back from archives.
     """
+    keys = listed()
+    own = None if keys is None else signer()
+    return keys if keys is None or own is None else keys.and_own(conf.node_name(), own.public)
+
+
+def listed() -> TrustedKeys | None:
+    """``SYNCHRO_TRUSTED_KEYS`` as it is; None where it is absent. Raises ``KeySettingError``."""
     value = conf.trusted_keys()
     if value is None:
         return None
     with _setting("SYNCHRO_TRUSTED_KEYS"):
-        keys = TrustedKeys.of_mapping(value) if isinstance(value, dict) else TrustedKeys.read(value)
-    own = signer()
-    return keys if own is None else keys.and_own(conf.node_name(), own.public)
+        return TrustedKeys.of_mapping(value) if isinstance(value, dict) else TrustedKeys.read(value)
 
 
 def recipients(destination: str, asked: Sequence[str] = ()) -> Recipients | None:

@@ -8,6 +8,7 @@ import pytest
 from django.core.checks import run_checks
 from django.test import override_settings
 
+from changelog_format.keys import public_text, secret_text, write_secret_file
 from synchro import registry
 from synchro.apps import NEEDED
 from synchro.settingchecks import ACTOR, SWITCHES, known_settings
@@ -16,6 +17,7 @@ from tests.readme import ROOT
 
 # Checks of Django's own ask each database what it can do.
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
+SECRET, PUBLIC = secret_text(bytes([1]) * 32), public_text(bytes(32))
 SESSION_USER = "django.contrib.auth.middleware.AuthenticationMiddleware"
 
 
@@ -114,6 +116,50 @@ def test_sqlite_that_does_not_lock(monkeypatch):
     monkeypatch.setattr(connection, "vendor", "sqlite")
     monkeypatch.setitem(connection.settings_dict, "OPTIONS", {})
     assert "synchro.W054" in found(deploy=True)
+
+
+def test_who_trusts_nobody_is_told(tmp_path):
+    (tmp_path / "empty").write_text("# nobody yet\n")
+    key = tmp_path / "key"
+    write_secret_file(key, [SECRET])
+    for value in ({}, tmp_path / "empty", {"hq": []}):
+        # The own key is trusted for the own bundles, which helps nobody else.
+        for own in (None, key):
+            with override_settings(SYNCHRO_TRUSTED_KEYS=value, SYNCHRO_SIGNING_KEY=own):
+                assert found()["synchro.W057"].msg.startswith("SYNCHRO_TRUSTED_KEYS names nobody")
+    for value in (None, {"hq": PUBLIC}):
+        with override_settings(SYNCHRO_TRUSTED_KEYS=value):
+            assert "synchro.W057" not in found()
+
+
+def test_who_requires_signatures_and_signs_nothing_is_told_at_deployment():
+    with override_settings(SYNCHRO_TRUSTED_KEYS={"hq": PUBLIC}, SYNCHRO_SIGNING_KEY=None):
+        assert "synchro.W058" in found(deploy=True)
+        assert "synchro.W058" not in found()
+    for trusted, key in ((None, None), (None, SECRET), ({"hq": PUBLIC}, SECRET)):
+        with override_settings(SYNCHRO_TRUSTED_KEYS=trusted, SYNCHRO_SIGNING_KEY=key):
+            assert "synchro.W058" not in found(deploy=True)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+@pytest.mark.parametrize(
+    ("setting", "ident", "text"),
+    [
+        ("SYNCHRO_SIGNING_KEY", "E040", SECRET),
+        ("SYNCHRO_TRUSTED_KEYS", "E041", f"hq {PUBLIC}"),
+        ("SYNCHRO_RECIPIENTS", "E042", "age1nobody"),
+        ("SYNCHRO_IDENTITY", "E043", "AGE-SECRET-KEY-1NONE"),
+    ],
+)
+def test_files_of_keys_that_are_open_to_others(setting, ident, text, tmp_path):
+    path = tmp_path / "file"
+    path.write_text(text)
+    path.chmod(0o606)
+    with override_settings(**{setting: [str(path)] if setting == "SYNCHRO_RECIPIENTS" else str(path)}):
+        assert "chmod" in found()[f"synchro.{ident}"].msg
+        path.chmod(0o600)
+        tmp_path.chmod(0o777)
+        assert f"chmod o-w {tmp_path}" in found()[f"synchro.{ident}"].msg
 
 
 @pytest.mark.parametrize("missing", NEEDED)
