@@ -14,6 +14,7 @@ A map, in the order in which one change travels::
       media         … to a folder that is there, and on its medium
       splitting     … or several of a bounded size
       pruning       … and what need not be kept of the log
+      redating      … and what a clock far ahead has dated, as long as nobody has it
       packing       how it is compressed
       requests      what an importer lacks, written down, and the answer
       trust         … signed, and encrypted to whom the settings name

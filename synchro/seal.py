@@ -114,7 +114,8 @@ def seal_pending(node: Node, using: str, *, targets: bool = True) -> int:
                 "change from a clock that is set wrong was logged here. Set this machine's clock right, or raise the "
                 "option clock_tolerance."
             ) % {"clock": format_date(node.clock), "now": format_date(changelog.now())}
-            raise ClockError(message)
+            hint = _("If it is right: `manage.py synchro_redate` dates what was not exported yet now.")
+            raise ClockError(message, hint=hint)
         node.save(using=using, update_fields=["seq", "clock"])
     return node.seq - start
 

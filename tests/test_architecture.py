@@ -18,7 +18,7 @@ LAYERS = tuple(
             "management management.* admin admin.* middleware views urls status reset apps migrating checks keychecks "
             "settingchecks core utility settings requests triggers"
         ),
-        "splitting pruning replaying",
+        "splitting pruning redating replaying",
         "conflicts exporting naming timeline importing legacy synchronizing",
         "guest taking folding assembling scanning bulk",
         (

@@ -30,7 +30,7 @@ from tests.project.shop.models import Car, Country, Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
 on_sqlite = pytest.mark.skipif(connections["default"].vendor != "sqlite", reason="an SQLite file of its own")
-COMMANDS = ("conflicts", "export", "import", "log", "prune", "request", "scan", "status", "triggers")
+COMMANDS = ("conflicts", "export", "import", "log", "prune", "redate", "request", "scan", "status", "triggers")
 
 
 def run(*args, **options):
