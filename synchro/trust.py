@@ -71,8 +71,16 @@ def listed() -> TrustedKeys | None:
 def recipients(destination: str, asked: Sequence[str] = ()) -> Recipients | None:
     """To whom bundles for *destination* are encrypted: those *asked* for, else those of the settings.
 
-    Raises ``KeySettingError``.
+    Raises ``KeySettingError``, also where the settings name destinations and say nothing of this one: a name that was
+    mistyped, or left out, is no reason to write what others can read.
     """
+    named = conf.recipients_by_destination()
+    if named and not asked and destination not in named and "*" not in named:
+        raise KeySettingError(
+            _("SYNCHRO_RECIPIENTS says nothing of %(destination)r, whose bundle everybody could read.")
+            % {"destination": destination},
+            hint=_('Name its recipients there, or add "*": [] to write all other bundles unencrypted.'),
+        )
     texts = tuple(asked) or conf.recipients(destination)
     if not texts:
         return None

@@ -33,7 +33,7 @@ from changelog_format.keys import public_text, secret_text
 from synchro import export_bundle, import_bundle, import_bundles
 from synchro.checks import check_synchro
 from synchro.errors import KeySettingError, RequestError
-from synchro.models import ChangeLog, Node
+from synchro.models import ChangeLog, Destination, Node
 from synchro.replaying import replay
 from synchro.requests import answer, everything_since, read_request, write_request
 from synchro.splitting import export_parts
@@ -380,6 +380,26 @@ def test_each_destination_has_recipients_of_its_own():
                 else:
                     with pytest.raises(EncryptionError):
                         take(data, "ship", identity=[identity], dry_run=True)
+
+
+@pytest.mark.parametrize("to", ["archve", "default"])
+def test_a_destination_that_was_forgotten_or_mistyped_is_not_written_for_everybody(to, tmp_path):
+    Tag.objects.create(name="a")
+    carry()  # so that hq knows whom to ask
+    Tag.objects.create(name="b")
+    with override_settings(SYNCHRO_RECIPIENTS={"archive": [RECIPIENT["hq"]]}):
+        with pytest.raises(KeySettingError, match=f"SYNCHRO_RECIPIENTS says nothing of '{to}'") as refused:
+            export_bundle(tmp_path, to=to)
+        assert '"*": []' in refused.value.hint
+        with pytest.raises(KeySettingError, match="says nothing of"):
+            list(export_parts(tmp_path, max_size=10**6, to=to))
+        with pytest.raises(KeySettingError, match="says nothing of 'office'"):
+            write_request(everything_since("office", HQ), tmp_path)
+        assert list(tmp_path.iterdir()) == []
+        assert not Destination.objects.filter(name=to).exists()
+        assert export_bundle(tmp_path, to=to, encrypt_to=[RECIPIENT["ship"]]).file.endswith(".age")
+    with override_settings(SYNCHRO_RECIPIENTS={"archive": [RECIPIENT["hq"]], "*": []}):
+        assert export_bundle(tmp_path, to=to, since=0).file.endswith(".zst")
 
 
 def test_a_pipe_of_an_encrypted_bundle():
