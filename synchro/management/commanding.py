@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO
 
-from django.core.management.base import BaseCommand, CommandError, OutputWrapper
+from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.utils.translation import gettext as _
 
@@ -33,12 +33,20 @@ class SpokenCommand(BaseCommand):
     """
 
     help: Any = ""  # lazy until the command is made: argparse wraps plain texts only
+    examples: tuple[str, ...] = ()
+    """What may be written after the command's name."""
     _typed = False
     _quiet = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.help = str(self.help)
+
+    def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
+        shown = [f"  manage.py {subcommand} {example}".rstrip() for example in self.examples]
+        if shown:
+            kwargs = {"epilog": "\n".join([_("Examples:"), *shown]), "formatter_class": _HelpFormatter, **kwargs}
+        return super().create_parser(prog_name, subcommand, **kwargs)
 
     def run_from_argv(self, argv: list[str]) -> None:
         """As Django's; Ctrl-C where nothing more can be said of what it left behind is the same exit status, too."""
@@ -84,6 +92,13 @@ class SpokenCommand(BaseCommand):
             text %= {"error": voice.trouble.strerror}
             raise CommandError(text, returncode=UNSAID)
         return result
+
+
+class _HelpFormatter(DjangoHelpFormatter):
+    """As Django's; examples stay line by line."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
 
 
 def cleaned(text: str) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -327,6 +328,27 @@ def test_verbosity_0_leaves_what_went_well_unsaid(tmp_path):
         assert run(*command) != ""
     assert json.loads(run("synchro_export", "--json", "-o", path, "--to", "x", "--since", "0", verbosity=0))["records"]
     assert "node" in run("synchro_status", verbosity=0)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+@pytest.mark.parametrize("columns", ["60", "100"])
+def test_help_has_examples_that_the_command_understands(name, columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", columns)
+    name = f"synchro_{name}"
+    command = load_command_class("synchro", name)
+    parser = command.create_parser("./manage.py", name)
+    shown = parser.format_help().partition("Examples:\n")[2].splitlines()
+    assert shown == [f"  manage.py {name} {each}".rstrip() for each in command.examples]
+    for line in shown:
+        assert parser.parse_args(shlex.split(line)[2:])
+    assert all(action.help for action in parser._actions)
+
+
+def test_help_says_what_is_done_otherwise():
+    parser = load_command_class("synchro", "synchro_export").create_parser("manage.py", "synchro_export")
+    told = {action.dest: action.help for action in parser._actions}
+    for name in ("output", "to", "level", "frame_size", "threads", "database"):
+        assert "(default: " in told[name]
 
 
 # --- one screen -------------------------------------------------------------------------------------------------------

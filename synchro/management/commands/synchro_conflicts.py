@@ -49,9 +49,15 @@ class Command(SpokenCommand):
         "Conflicts: list those that wait for a decision, show both versions of one, take the incoming "
         "version, keep the local one, or merge them field by field. A decision travels with the next export."
     )
+    examples = (
+        "",
+        "show 7",
+        "take 7 --by ann",
+        "merge 7 --incoming name --set population=674079",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("action", nargs="?", choices=ACTIONS, default="list")
+        parser.add_argument("action", nargs="?", choices=ACTIONS, default="list", help=_("What to do (default: list)."))
         parser.add_argument("numbers", nargs="*", type=int, metavar="NUMBER", help=_("As `list` shows them."))
         parser.add_argument("--all", action="store_true", help=_("list: also those that were decided."))
         parser.add_argument(

@@ -25,6 +25,11 @@ SHOWN = 5
 
 class Command(SpokenCommand):
     help = gettext_lazy("Writes the changes that a destination has not got yet to a bundle, a file to carry there.")
+    examples = (
+        "--to hq -o /media/stick",
+        "--to hq --snapshot -o /media/stick",
+        "--to hq --since 41 --until 57",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(
@@ -100,15 +105,26 @@ class Command(SpokenCommand):
                 "keep their log until they hear of it."
             ),
         )
-        parser.add_argument("--level", type=int, help=_("zstd's compression level, 1 to 19."))
+        parser.add_argument(
+            "--level",
+            type=int,
+            metavar="N",
+            help=_("zstd's compression level, 1 to 19 (default: the option compression_level, 3)."),
+        )
         parser.add_argument(
             "--frame-size",
             type=parse_size,
             metavar="SIZE",
-            help=_("Compress so much at a time, 4MiB at most: readers hold one frame in memory."),
+            help=_(
+                "Compress so much at a time, 4MiB at most: readers hold one frame in memory (default: 1MiB, and 4MiB "
+                "from level 10 on)."
+            ),
         )
         parser.add_argument(
-            "--threads", type=int, help=_("Compress by so many threads, beside the reading of the log; 0 for none.")
+            "--threads",
+            type=int,
+            metavar="N",
+            help=_("Compress by so many threads, beside the reading of the log; 0 for none (default: 1)."),
         )
         parser.add_argument(
             "--with-files",

@@ -79,6 +79,11 @@ NAMED = 3
 
 class Command(SpokenCommand):
     help = gettext_lazy("Verifies bundles and applies them. Each is taken wholly or not at all.")
+    examples = (
+        "/media/stick --dry-run",
+        "/media/stick",
+        "--retry-held",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

@@ -27,6 +27,11 @@ class Command(SpokenCommand):
         "Shows the history of one object: who changed it when, where and why, and what that did to its "
         "fields; from the log of this deployment, or from bundles."
     )
+    examples = (
+        "shop.city Wrocław PL",
+        "shop.city pk:5",
+        "shop.city pk:5 --from /archive",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("model", metavar="MODEL", help=_("As in shop.item."))

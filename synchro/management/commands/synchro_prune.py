@@ -20,6 +20,10 @@ class Command(SpokenCommand):
     help = gettext_lazy(
         "Drops changes that every destination and peer has, and keeps the newest of each object and the deletions."
     )
+    examples = (
+        "--dry-run",
+        "--before 2026-01-01 --ignore old-office",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

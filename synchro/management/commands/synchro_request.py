@@ -20,6 +20,10 @@ class Command(SpokenCommand):
     help = gettext_lazy(
         "Writes a small file that asks for missing changes; the sender answers it with synchro_export --answer."
     )
+    examples = (
+        "office",
+        "/media/stick -o /media/stick",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

@@ -26,6 +26,10 @@ class Command(SpokenCommand):
         "Compares the tables of tracked models with the log and logs what was written past it: by update(), "
         "bulk_create(), raw SQL, or before synchro was installed."
     )
+    examples = (
+        "--dry-run",
+        "shop auth.user",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument(

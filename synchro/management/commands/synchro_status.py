@@ -26,6 +26,10 @@ DESTINATIONS, PEERS, REASONS = 3, 4, 2
 
 class Command(SpokenCommand):
     help = gettext_lazy("Shows this node, what is pending, where each destination and peer stands, and what is held.")
+    examples = (
+        "",
+        "--json",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--json", action="store_true", help=_("Print everything as one JSON object."))

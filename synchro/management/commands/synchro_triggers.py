@@ -18,9 +18,15 @@ class Command(SpokenCommand):
         "Installs, removes or checks the triggers that note which rows of tracked tables were written, so "
         "that changes past the ORM's signals are logged, too. See SYNCHRO_TRIGGERS."
     )
+    examples = (
+        "check",
+        "install",
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("action", choices=("install", "remove", "check"))
+        parser.add_argument(
+            "action", choices=("install", "remove", "check"), help=_("What to do; `check` changes nothing.")
+        )
         add_database(parser)
 
     def handle(self, *_args: Any, **options: Any) -> None:
