@@ -18,6 +18,7 @@ class Command(SpokenCommand):
         "Gives changes that a clock far ahead has dated, and that were not exported yet, the date of now. Set the "
         "machine's clock right first."
     )
+    examples = ("--dry-run", "")
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         parser.add_argument("--dry-run", action="store_true", help=_("Only say how many there are."))
