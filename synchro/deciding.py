@@ -69,7 +69,7 @@ class Decider:
         self._compare = compare
         self._policy = policy
         self._default = default
-        self._forced = forced
+        self.forced = forced
         self.histories = histories
         self.ancestry = ancestry
         self._held = set(held)
@@ -132,7 +132,7 @@ class Decider:
         if not here or not self._compare:
             return Verdict(apply=True)
         local = slot.stamp
-        wins = local is None or change.stamp > local or self._forced
+        wins = local is None or change.stamp > local or self.forced
         if local is None and slot.state is None:
             return Verdict(apply=wins)  # a row of another table of the family only
         place = (spec.root_label, slot.log_text, "")
@@ -145,7 +145,7 @@ class Decider:
             plan.closed.append((spec.root_label, slot, "", change, len(plan.conflicts)))
             plan.waiting[place] = False
         waits = self.waits(plan, place) and not change.resolution and (wins or concurrent)
-        if same or local == change.stamp or not (concurrent or waits) or self._forced:
+        if same or local == change.stamp or not (concurrent or waits) or self.forced:
             return Verdict(apply=wins)
         policy = "hold" if waits else self.policy_of(spec, change)
         if policy == "fail":
@@ -190,7 +190,7 @@ class Decider:
         """
         if current is None:
             return True, True
-        wins = change.stamp > current.stamp or self._forced
+        wins = change.stamp > current.stamp or self.forced
         concurrent = kept is not None or (
             current.stamp != change.stamp and self._concurrent(current.stamp, change, place)
         )
@@ -199,7 +199,7 @@ class Decider:
             plan.closed.append((spec.label, source, place.link, change, len(plan.conflicts)))
             plan.waiting[place] = False
         waits = self.waits(plan, place) and not change.resolution and (wins or concurrent)
-        if here == present or not (concurrent or waits) or self._forced:
+        if here == present or not (concurrent or waits) or self.forced:
             return wins, wins
         policy = "hold" if waits else self.policy_of(spec, change)
         if policy == "fail":

@@ -15,7 +15,7 @@ def attach(plan: Plan, outlook: Outlook, slot: Slot, spec: ModelSpec, object_id:
 
     Two ids that turn out to be one object are a change of its own.
     """
-    others = sorted(slot.ids - {object_id})
+    others = sorted(slot.ids) if object_id not in slot.ids else []
     outlook.attach(slot, object_id)
     if spec.borrows_identity:
         return
@@ -49,10 +49,14 @@ def plan_same(plan: Plan, outlook: Outlook, spec: ModelSpec, change: Incoming, n
 def unite(plan: Plan, outlook: Outlook, spec: ModelSpec, one: Slot, other: Slot, *, announce: bool) -> Slot:
     """*one* and *other* are one object: the slot that stands for it from now on.
 
-    Where both have a row or a history here, these have to be folded before anything else can be planned on them.
+    Where both have a row or a history here, these have to be folded before anything else can be planned on them. With
+    *announce* it was found out here, and others are to be told: of an id of each, whatever other ids they have.
     """
     if one.known and other.known:
         plan.folds.append(Fold(spec, one.log_text, other.log_text, announce))
+    elif announce and one.ids and other.ids and not spec.borrows_identity:
+        plan.merges.append((one, spec, min(one.ids), min(other.ids)))
+        plan.counts["merged"] += 1
     if (other.alive and not one.alive) or (other.known and not one.known):
         one, other = other, one
     plan.attached += [(one, spec, object_id) for object_id in sorted(other.ids)]

@@ -404,6 +404,9 @@ class Planner:
 
     def _plan_state(self, plan: Plan, spec: ModelSpec, change: Incoming, number: int) -> None:
         record: Any = change.record
+        if self._overtaken(spec, change):
+            # Nobody will point it elsewhere: whoever made it knows the later one by then.
+            record = self._without_lost(spec, record, absent=False)
         try:
             given = self._values(plan, spec, record)
         except (HoldError, values.UndecodableValueError) as error:
@@ -427,7 +430,8 @@ class Planner:
         plan.slots[number] = slot
         local = slot.stamp
         self._name_files(spec, record, slot, given)
-        same = slot.state is not None and spec.label in slot.rows and equal(spec, slot.state, given)
+        whole = record is change.record
+        same = whole and slot.state is not None and spec.label in slot.rows and equal(spec, slot.state, given)
         verdict = self.decider.decide(plan, spec, slot, change, number, same=same, given=given)
         self.decider.histories.add(spec, slot, change, given)
         if verdict.taken is not None:
@@ -471,6 +475,11 @@ class Planner:
         record: Any = change.record
         new = record.action == Action.ADD and change.base is None and record.key is None
         return new and bool(spec.skipped) and self.outlook.by_pk_alone(spec, record.id)
+
+    def _overtaken(self, spec: ModelSpec, change: Incoming) -> bool:
+        """Whether a later change of the object is here, or somebody decided for this one."""
+        slot = self.outlook.by_id(spec, change.record.id)
+        return self.decider.forced or (slot is not None and slot.stamp is not None and slot.stamp > change.stamp)
 
     def _superseded_by(self, spec: ModelSpec, change: Incoming) -> Slot | None:
         """The object, where a later change of it is here already and wins, so that this one has no effect any more."""
@@ -593,11 +602,7 @@ class Planner:
             if not isinstance(value, list) and not getattr(relation, "db_constraint", True):
                 return value  # it dangles on purpose
             raise HoldError(reasons.WITHOUT_ID(field=relation.name, model=target.label, key=value))
-        slot = self.outlook.by_id(target, object_id)
-        if slot is None or not slot.alive:
-            key = frozen(value) if isinstance(value, list) else None
-            match = self.outlook.by_key(target, key, object_id)
-            slot = match if match is not None else slot
+        slot = self._pointed_to(target, object_id, value)
         itself = object_id == record.id and target.root is spec.root
         if (slot is None or not slot.alive) and (itself or (target.root_label, object_id) in self._promised):
             return slot or self.outlook.create(target, object_id)
@@ -614,6 +619,14 @@ class Planner:
                 raise HoldError(text)  # whoever made it will hear of the deletion, and point elsewhere
             if self._coming_back is None or not self._revive(plan, slot, self._coming_back):
                 raise DeadTargetError(text)
+        return slot
+
+    def _pointed_to(self, target: ModelSpec, object_id: str, value: Any) -> Slot | None:
+        slot = self.outlook.by_id(target, object_id)
+        if slot is None or not slot.alive:
+            key = frozen(value) if isinstance(value, list) else None
+            match = self.outlook.by_key(target, key, object_id)
+            slot = match if match is not None else slot
         return slot
 
     def _revive(self, plan: Plan, slot: Slot, coming_back: set[Slot]) -> bool:
@@ -643,15 +656,23 @@ class Planner:
         plan.decisions.append((slot, spec))
         return True
 
-    def _without_lost(self, spec: ModelSpec, record: Any) -> Any:
-        """*record* without what it pointed to and can live without, where that is not here any more."""
+    def _without_lost(self, spec: ModelSpec, record: Any, *, absent: bool = True) -> Any:
+        """*record* without what it pointed to and can live without, where that is not here any more.
+
+        With *absent* also where it never was.
+        """
         lost = []
-        for name, object_id in record.refs.items():
+        for name, object_id in (record.refs or {}).items():
             relation = spec.relations.get(name)
-            if relation is not None and relation.null and relation.remote_field.on_delete not in NEEDING:
-                slot = self.outlook.by_id(registry.spec(relation.related_model), object_id)
-                if slot is None or not slot.alive:
-                    lost.append(name)
+            if relation is None or not relation.null or relation.remote_field.on_delete in NEEDING:
+                continue
+            target = registry.spec(relation.related_model)
+            slot = self._pointed_to(target, object_id, record.fields[name])
+            gone = absent if slot is None else not slot.alive and (absent or slot.deleted)
+            if gone and (target.root_label, object_id) not in self._promised:
+                lost.append(name)
+        if not lost:
+            return record
         refs = {name: object_id for name, object_id in record.refs.items() if name not in lost}
         return replace(record, fields={**record.fields, **dict.fromkeys(lost)}, refs=refs)
 

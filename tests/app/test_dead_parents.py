@@ -3,6 +3,7 @@
 import pytest
 
 from synchro.conflicts import conflicts, keep
+from synchro.conflicts import take as take_incoming
 from synchro.models import Conflict, Held
 from tests.app.deploy import assert_same, at, brought, carry, records, take, write
 from tests.app.test_two_ways import BOTH, CHAIN, HQ, OFFICE, SHIP, exchange
@@ -128,3 +129,41 @@ def test_what_can_live_without_it_waits_until_its_node_heard_of_the_deletion():
     assert_same(OFFICE, HQ, SHIP)
     assert at(Place).get().city is None
     assert not Held.objects.using(HQ).exists()
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_an_edit_that_was_overtaken_does_not_wait_for_what_it_can_live_without(policy):
+    """Its node has heard of the deletion and of the later edit that came with it: it will not mend what it made."""
+    boss = Person.objects.create(name="boss")
+    shared(boss=boss)
+    edited = at(Person).get(name="p")
+    edited.name = "edited"
+    edited.save()
+    boss.delete()  # which points the other elsewhere: to nobody
+    carry(OFFICE, HQ)
+    report = carry(HQ, OFFICE, on_conflict=policy)
+    assert (report.held, report.conflicts) == (0, 1)
+    if policy == "hold":
+        assert Person.objects.get().name == "p"
+        (found,) = conflicts()
+        take_incoming(found.id)
+    assert Person.objects.get().name == ("p" if policy in {"newest", "local"} else "edited")
+    assert Person.objects.get().boss is None
+    exchange(*BOTH, *CHAIN)
+    assert_same(OFFICE, HQ, SHIP)
+
+
+def test_what_was_held_is_taken_without_what_was_deleted_meanwhile():
+    boss = Person.objects.create(name="boss")
+    shared()
+    Person.objects.get(name="p").save()
+    person = at(Person).get(name="p")
+    person.name, person.boss = "edited", at(Person).get(name="boss")
+    person.save()
+    carry(HQ, OFFICE, on_conflict="hold")
+    boss.delete()
+    (found,) = conflicts()
+    take_incoming(found.id)
+    assert (Person.objects.get().name, Person.objects.get().boss) == ("edited", None)
+    exchange(*BOTH, *CHAIN)
+    assert_same(OFFICE, HQ, SHIP)

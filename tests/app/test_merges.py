@@ -135,6 +135,19 @@ def test_t8_a_merge_that_a_third_found_travels_and_all_agree():
     assert "office" in "".join(Conflict.objects.using(SHIP).values_list("local", flat=True))
 
 
+def test_t8_whoever_adds_a_third_id_tells_so_also_where_the_first_two_were_one_already():
+    Tag.objects.create(name="x")
+    at(Tag).create(name="x")
+    carry(OFFICE, HQ)  # hq has found out that they are one
+    at(Tag, SHIP).create(name="x")
+    renamed(Tag, HQ, "name", "y", name="x")
+    carry(SHIP, HQ)  # where that is another one
+    carry(HQ, SHIP)  # but it was called x when it was made, so for ship it is the same
+    exchange(*CHAIN)
+    assert_same(OFFICE, HQ, SHIP)
+    assert Tag.objects.count() == 1
+
+
 def test_t9_two_objects_of_one_deployment_never_become_one():
     """x is renamed and y gets its old key, while somebody elsewhere edits x under it."""
     Country.objects.create(code="K1", name="x")
