@@ -15,13 +15,13 @@ from pathlib import Path
 from unittest import mock
 
 from django.db import IntegrityError, connections, models, transaction
-from django.db.models import QuerySet
+from django.db.models import Count, Q, QuerySet
 
 from changelog_format.dates import format_date
-from synchro import changelog, nodes, registry
+from synchro import changelog, nodes, references, registry
 from synchro.conflicts import conflicts, keep, merge
 from synchro.conflicts import take as take_incoming
-from synchro.errors import ExportError, ForkError, GapError, ResolveError
+from synchro.errors import ConflictError, ExportError, ForkError, GapError, ResolveError
 from synchro.models import ChangeLog, Conflict, Held, Node, Version
 from synchro.pruning import prune
 from synchro.requests import answer, missing_before, write_request
@@ -29,7 +29,7 @@ from synchro.reset import reset_synchro
 from synchro.seal import seal
 from tests.app.deploy import ALIASES, dump, lines, rolled_back, take, write
 from tests.app.test_replay_property import Office
-from tests.project.shop.models import City, Country, Person, Tag
+from tests.project.shop.models import City, Club, Country, Membership, Person, Tag
 
 OFFICE, HQ, SHIP = ALIASES
 ANNEX, DEPOT = FURTHER = ("annex", "depot")
@@ -218,9 +218,21 @@ class World:
 
     def bring(self, data, target):
         with self.at(target):
-            report = take(data, target, on_conflict=self.policies.get(target))
+            report = self.imported(data, target)
         self.taken.append((target, data))
         return report
+
+    def imported(self, data, target):
+        """Where *target* refuses what conflicts, nothing of the file is in, and then people let the later one win."""
+        policy = self.policies.get(target)
+        if policy == "fail":
+            before = left_behind(target)
+            try:
+                return take(data, target, on_conflict=policy)
+            except ConflictError:
+                assert left_behind(target) == before, "a file that was refused changed something"
+                policy = "newest"
+        return take(data, target, on_conflict=policy)
 
     def prune(self, alias, *_numbers):
         with self.at(alias):
@@ -229,8 +241,9 @@ class World:
     def reset(self, alias, *_numbers):
         """The log is emptied; who has not got everything that was in it is given a snapshot."""
         self.remembered |= self.recorded(alias)
-        self.made_on |= made_on(alias)
         with self.at(alias):
+            seal(alias)  # as a reset does first: from then on it is known what each change was made on
+            self.made_on |= made_on(alias)
             reset_synchro(alias)
         for way in self.ways:
             if way[0] == alias:
@@ -304,7 +317,7 @@ class World:
             seal(target)
             before = left_behind(target)
             for data in several:
-                take(data, target, on_conflict=self.policies.get(target))
+                self.imported(data, target)
             assert left_behind(target) == before, "a file that was taken before changed something"
 
     # --- the end ------------------------------------------------------------------------------------------------------
@@ -356,7 +369,23 @@ class World:
                         taken.add(fresh)
                         setattr(row, name, fresh)
                         row.save(using=alias)
+            self.leave_clubs(alias)
             return True
+
+    def leave_clubs(self, alias):
+        """What may be there once and has no natural key, and was made in two places: one of them goes."""
+        own = nodes.own(alias).ident
+        for payload in (
+            Held.objects.using(alias).filter(change__model="shop.membership").values_list("change__payload", flat=True)
+        ):
+            refs = json.loads(payload).get("refs") or {}
+            ends = {
+                name: references.resolve(registry.spec(model), [refs[name]], own, alias).get(refs[name])
+                for name, model in (("person", Person), ("club", Club))
+                if name in refs
+            }
+            if len(ends) == 2 and None not in ends.values():
+                QuerySet(Membership, using=alias).filter(person_id=ends["person"], club_id=ends["club"]).delete()
 
     # --- was everything as promised? ----------------------------------------------------------------------------------
 
@@ -367,8 +396,21 @@ class World:
             found = dump(alias)
             assert found == expected, f"{alias} differs from {first}: {sorted(set(found) ^ set(expected))[:6]}"
         self.nothing_lost()
+        self.no_echo()
         for alias in self.nodes:
             self.repeat([data for target, data in self.taken if target == alias][-10:], alias)
+
+    def no_echo(self):
+        """Nobody has anything to say any more, and each change is in each log once."""
+        for source, target in self.ways:
+            with self.at(source):
+                data, _ = write(source, to=target)
+            assert data is None, f"{source} still has something for {target}: {lines(data)[1:4]}"
+        for alias in self.nodes:
+            several = Count("pk", filter=Q(log__isnull=False))
+            each = ChangeLog.objects.using(alias).values_list("origin__ident", "origin_seq").annotate(times=several)
+            twice = list(each.filter(times__gt=1))
+            assert not twice, f"{alias} has changes more than once: {twice[:3]}"
 
     def recorded(self, alias):
         """The versions that are in a conflict record at *alias*."""

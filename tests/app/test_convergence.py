@@ -34,10 +34,13 @@ PROFILES = {
     ),
     "links": ("add_tag", "tag_person", "tag_person", "befriend", "change_person", "person_tag"),
     "links of the deleted": ("add_tag", "tag_person", "befriend", "rename_tag", "delete", "recreate", "change_person"),
+    "members": (
+        "add_person", "add_club", "join_club", "join_club", "add_membership", "change_membership", "delete",
+    ),
     "tables": ("add_place", "add_restaurant", "add_restaurant_in_place", "change_place", "change_restaurant", "delete"),
 }  # fmt: skip
 PROFILES["all"] = tuple(dict.fromkeys(deed for deeds in PROFILES.values() for deed in deeds))
-POLICIES = (None, "newest", "local", "incoming", "hold", "merge")
+POLICIES = (None, "newest", "local", "incoming", "hold", "fail", "merge")
 EXAMPLES = 1000 if SLOW else 40 if os.environ.get("HYPOTHESIS_PROFILE") == "ci" else 12
 numbers = st.integers(0, 59)
 
@@ -89,3 +92,31 @@ def test_all_come_to_the_same_state_and_nothing_is_lost():
 )  # fmt: skip
 def test_schedules_that_went_wrong_once(schedule, topology):
     simulate(schedule, topology)
+
+
+@pytest.mark.parametrize(
+    "world",
+    [
+        {  # Two tags of other nodes that are one already become one with a third, of which nobody else hears.
+            "schedule": [
+                ("add_tag", 45, 23, 29, 30), ("swap_tags", 12, 57, 59, 35), ("rename_tag", 5, 3, 20, 53),
+                ("recreate", 4, 6, 44, 40), ("recreate", 8, 7, 1, 39),
+            ],
+            "topology": "star",
+        },
+        {  # An edit loses everywhere but where the policy takes it, and points to what was deleted.
+            "schedule": [("change_person", 39, 43, 46, 45), ("delete", 16, 3, 46, 33)],
+            "topology": "pair",
+            "policies": ("incoming", None),
+        },
+        {  # What a reset seals was made on what had left before.
+            "schedule": [
+                ("add_restaurant", 16, 32, 50, 13), ("snapshot", 40, 3, 58, 30), ("change_restaurant", 46, 19, 30, 53),
+                ("change_place", 2, 32, 1, 0), ("reset", 18, 26, 13, 29),
+            ],
+            "topology": "pair",
+        },
+    ],
+)  # fmt: skip
+def test_worlds_that_went_wrong_once(world):
+    simulate(**world)
