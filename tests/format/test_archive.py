@@ -1,9 +1,13 @@
 """A folder of bundles: what joins on, what is missing, what was exchanged."""
 
 import json
+import tempfile
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from changelog_format import NodeInfo, Position, check_archive, verify
 from changelog_format.__main__ import main
@@ -172,3 +176,29 @@ def test_the_command_line(tmp_path, capsys):
     (tmp_path / "003-005.jsonl.zst").unlink()
     assert main(["verify", str(tmp_path)]) == 1
     assert "PROBLEM: the changes 4 to 5 of office-7f3a9c21" in capsys.readouterr().out
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(st.integers(1, 4), st.integers(0, 3), st.booleans()), min_size=1, max_size=8),
+    st.integers(0, 2),
+)
+def test_whatever_is_lost_just_that_is_missing(ranges, first):
+    """Each: how many positions, how many of those before are repeated, and whether it is lost."""
+    with tempfile.TemporaryDirectory() as folder:
+        end, kept = first, []
+        for length, repeated, lost in ranges:
+            start, end = max(0, end - repeated), end + length
+            if not lost:
+                written(Path(folder), f"{start}-{end}-{len(kept)}", start, end)
+                kept.append((start, end))
+        report = check_archive(folder)
+        if not kept:
+            assert not report.in_order
+            return
+        covered = {seq for start, end in kept for seq in range(start + 1, end + 1)}
+        (stream,) = report.streams
+        found = {seq for start, end in stream.missing for seq in range(start, end + 1)}
+        assert (stream.first, stream.last) == (min(covered) - 1, max(covered))
+        assert found == set(range(min(covered), max(covered) + 1)) - covered
+        assert report.in_order is (not found)
