@@ -33,6 +33,10 @@ IDENTITY = "AGE-SECRET-KEY-"
 _BEGINNINGS = (b"age-encryption.org/", b"-----BEGIN AGE ENCRYPTED FILE-----")
 _LOOK = max(map(len, _BEGINNINGS))
 _CHUNK, _TAG = 64 * 1024, 16
+# So much of a file is given to the library before something must have come out of it: a header of a hundred recipients
+# of any kind, and the first chunk, also as text. The library reads a header in a time that grows with its square.
+_FIRST = 256 * 1024
+_RECIPIENTS = 100
 
 
 def _library() -> Any:
@@ -64,6 +68,8 @@ class Recipients:
         self.texts = tuple(dict.fromkeys(lines))
         if not self.texts:
             raise UnusableKeyError("there is nobody to encrypt to")
+        if len(self.texts) > _RECIPIENTS:
+            raise UnusableKeyError(f"there are {len(self.texts)} recipients, and a file has {_RECIPIENTS} at most")
         library = _library()
         self.parsed: list[Any] = []
         for text in self.texts:
@@ -157,6 +163,36 @@ class _Guarded:
         """What is flushed, and when, is the business of who opened the stream."""
 
 
+class _Encrypted(_Guarded):
+    """The stream of an encrypted file, until something comes `out` of it not more than a header and a chunk."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(stream)
+        self.out = False
+
+    def read(self, size: int) -> bytes:
+        if not self.out and self.count > _FIRST:
+            self.error = EncryptionError("it is encrypted, and its header is longer than any", rule="R78")
+            raise OSError(str(self.error))
+        data = super().read(size)
+        self.count += len(data)
+        return data
+
+
+class _Decrypted:
+    """Where the library writes to."""
+
+    def __init__(self, source: _Encrypted, stream: BinaryIO) -> None:
+        self._source, self._stream = source, stream
+
+    def write(self, data: bytes) -> int:
+        self._source.out = True
+        return self._stream.write(data)
+
+    def flush(self) -> None:
+        self._stream.flush()
+
+
 class EncryptingStream:
     """Encrypts what is written to it, into *target*, which stays open. `finish` writes the end."""
 
@@ -227,7 +263,7 @@ class DecryptingStream:
     def __init__(self, source: BinaryIO, identities: Identities, *, close: bool = False) -> None:
         self._library = _library()
         self._raw, self._close = source, close
-        self._source = _Guarded(source)
+        self._source = _Encrypted(source)
         self._failure: BaseException | None = None
         reading, writing = os.pipe()
         self._in = os.fdopen(reading, "rb", buffering=0)
@@ -258,7 +294,7 @@ class DecryptingStream:
     def _run(self, descriptor: int, identities: list[Any]) -> None:
         with contextlib.suppress(BrokenPipeError), os.fdopen(descriptor, "wb", buffering=_CHUNK) as target:
             try:
-                self._library.decrypt_io(self._source, target, identities)
+                self._library.decrypt_io(self._source, _Decrypted(self._source, target), identities)
             except BaseException as error:  # noqa: BLE001  (raised by the thread that reads)
                 self._failure = error
 

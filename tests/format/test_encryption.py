@@ -1,11 +1,13 @@
 """Bundles that only their recipients can read; age itself reads and writes them, too."""
 
+import base64
 import contextlib
 import io
 import os
 import shutil
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -122,6 +124,48 @@ def test_what_age_writes_is_read_here(armor):
     done = subprocess.run(["age", *armor, "-r", public], input=small(), check=True, capture_output=True)
     for source in (io.BytesIO(done.stdout), Pipe(done.stdout, 7)):
         assert verify(source, identities=Identities([secret])).records == 3
+
+
+X25519 = f"-> X25519 {'A' * 43}\n{'A' * 43}\n".encode()
+HEADERS = {
+    "one recipient without end": b"-> grease x\n" + (b"A" * 64 + b"\n") * 40_000,
+    "recipients without end": X25519 * 25_000,
+    "a line without end": b"-> " + b"a" * 2_500_000,
+    "a header that is whole": X25519 * 25_000 + f"--- {'A' * 43}\n".encode() + bytes(100),
+}
+
+
+@pytest.mark.parametrize("armored", [False, True])
+@pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
+def test_f2_a_header_without_end_takes_neither_time_nor_memory(header, armored):
+    """The library would read 2 MB for minutes."""
+    data = b"age-encryption.org/v1\n" + header
+    if armored:
+        text = base64.b64encode(data).decode()
+        lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+        data = "\n".join(
+            ["-----BEGIN AGE ENCRYPTED FILE-----", *lines, "-----END AGE ENCRYPTED FILE-----", ""]
+        ).encode()
+    stream = io.BytesIO(data)
+    begun = time.process_time()
+    with pytest.raises(EncryptionError):
+        verify(stream, identities=Identities([pair()[0]]))
+    assert stream.tell() < 400_000
+    assert time.process_time() - begun < 15
+
+
+@pytest.mark.parametrize("armor", [[], ["-a"]])
+@needs_age
+def test_as_many_recipients_as_there_may_be(armor):
+    secret, public = pair()
+    others = [pair()[1] for _ in range(99)]
+    data = small(count=2000, recipients=Recipients([*others, public]))
+    assert verify(io.BytesIO(data), identities=Identities([secret])).records == 2000
+    options = [option for each in [*others, public] for option in ("-r", each)]
+    data = subprocess.run(["age", *armor, *options], input=small(2000), check=True, capture_output=True).stdout
+    assert verify(io.BytesIO(data), identities=Identities([secret])).records == 2000
+    with pytest.raises(UnusableKeyError, match="101 recipients, and a file has 100 at most"):
+        Recipients([*others, public, pair()[1]])
 
 
 def test_memory_is_bounded(tmp_path):
