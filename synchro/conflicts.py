@@ -42,7 +42,8 @@ class ConflictInfo:
     """A recorded conflict.
 
     ``local`` and ``incoming`` are the two versions: ``date``, ``node``, ``actor`` (who), ``context`` (``reason``: why),
-    ``fields`` and ``refs``, or ``action`` "delete". ``winner`` is "held" while ``held``, until somebody decides.
+    ``fields`` and ``refs``, or ``action`` "delete"; ``files``, if contents of files travelled, the size and digest of
+    each. ``winner`` is "held" while ``held``, until somebody decides.
     ``also``: the others about the same object (or link) that wait; one decision ends all of them, and what it returns
     names those that it ended.
     """

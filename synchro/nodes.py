@@ -59,9 +59,14 @@ def lock_own(using: str) -> Node:
     if using == DEFAULT_DB_ALIAS and not node.name:
         node.name = conf.node_name(using)
         node.save(using=using, update_fields=["name"])
-    elif using == DEFAULT_DB_ALIAS and node.name != conf.node_name(using):
+    elif is_copied(node, using):
         node = take_new_id(node, using)
     return node
+
+
+def is_copied(node: Node, using: str) -> bool:
+    """Whether the database whose own node *node* is belongs to a deployment of another name by now."""
+    return using == DEFAULT_DB_ALIAS and bool(node.name) and node.name != conf.node_name(using)
 
 
 def own(using: str) -> Node | None:

@@ -149,13 +149,14 @@ class Fold:
     """Two objects that turned out to be one, each with a row or a history here: they are folded, then planned again.
 
     ``one`` and ``other`` are how the log names them. With ``announce`` it was found out here, and others are to be
-    told.
+    told. ``called`` is an id by which the record called one of them.
     """
 
     spec: ModelSpec
     one: str
     other: str
     announce: bool
+    called: str = ""
 
 
 @dataclass(slots=True)

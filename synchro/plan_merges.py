@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from synchro import reasons, references, registry
-from synchro.plan import Fold, HoldError, Incoming, Plan, Write
+from synchro.plan import Fold, HoldError, Incoming, Operation, Plan, Write
 from synchro.registry import ModelSpec
 from synchro.resolving import Outlook, Slot
 
@@ -38,7 +38,7 @@ def plan_same(plan: Plan, outlook: Outlook, spec: ModelSpec, change: Incoming, n
     if one is not None and other is not None and one is not other:
         if one.known and other.known and registry.is_for_people(spec.model):
             raise HoldError(reasons.ACCOUNTS(model=spec.label))
-        slot = unite(plan, outlook, spec, one, other, announce=False)
+        slot = unite(plan, outlook, spec, one, other, announce=False, called=record.id)
     for object_id in (first, second):
         if object_id not in slot.ids or one is None or other is None:
             outlook.attach(slot, object_id)
@@ -46,14 +46,16 @@ def plan_same(plan: Plan, outlook: Outlook, spec: ModelSpec, change: Incoming, n
     plan.slots[number] = slot
 
 
-def unite(plan: Plan, outlook: Outlook, spec: ModelSpec, one: Slot, other: Slot, *, announce: bool) -> Slot:
+def unite(
+    plan: Plan, outlook: Outlook, spec: ModelSpec, one: Slot, other: Slot, *, announce: bool, called: str = ""
+) -> Slot:
     """*one* and *other* are one object: the slot that stands for it from now on.
 
     Where both have a row or a history here, these have to be folded before anything else can be planned on them. With
     *announce* it was found out here, and others are to be told: of an id of each, whatever other ids they have.
     """
     if one.known and other.known:
-        plan.folds.append(Fold(spec, one.log_text, other.log_text, announce))
+        plan.folds.append(Fold(spec, one.log_text, other.log_text, announce, called))
     elif announce and one.ids and other.ids and not spec.borrows_identity:
         plan.merges.append((one, spec, min(one.ids), min(other.ids)))
         plan.counts["merged"] += 1
@@ -75,4 +77,14 @@ def collisions(plan: Plan, outlook: Outlook) -> None:
         for other in outlook.of_key(op.spec, op.slot.key):
             births = {references.birth_node(each) for each in other.ids}
             if other is not op.slot and births.isdisjoint(map(references.birth_node, op.slot.ids)):
-                plan.folds.append(Fold(op.spec, op.slot.log_text, other.log_text, announce=True))
+                called = "" if op.change is None else op.change.arrived.id
+                plan.folds.append(Fold(op.spec, op.slot.log_text, other.log_text, announce=True, called=called))
+
+
+def clashing_keys(plan: Plan, outlook: Outlook) -> list[Operation]:
+    """The writes of *plan* that give an object the natural key of another one, which may yet get another key."""
+    return [
+        op
+        for op in plan.operations
+        if isinstance(op, Write) and op.slot.key is not None and len(outlook.of_key(op.spec, op.slot.key)) > 1
+    ]

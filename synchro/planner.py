@@ -543,7 +543,7 @@ class Planner:
             match = self._alike.find(spec, record.id, given)
         if match is not None:
             if slot is not None:  # something points to it already, or it was deleted
-                unite(plan, self.outlook, spec, match, slot, announce=True)
+                unite(plan, self.outlook, spec, match, slot, announce=True, called=record.id)
             attach(plan, self.outlook, match, spec, record.id)
             return match
         if slot is None:

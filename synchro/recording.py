@@ -636,6 +636,7 @@ def _incoming_side(found: FoundConflict) -> str:
         "action": record.action,
         "fields": record.fields,
         "refs": record.refs,
+        "files": None if not record.files else {name: each.to_dict() for name, each in record.files.items()},
         "field": record.field,
         "target": None if record.target is None else record.target.id,
         "actor": record.actor,

@@ -48,7 +48,8 @@ class Standing:
 
     ``noted``: writes that triggers noted since the last sealing. ``held`` and ``held_reasons``: imported changes that
     could not be applied yet. ``withheld``: fields whose values others do not tell this deployment.
-    ``node`` is None before the first export.
+    ``node`` is None before the first export. ``copied``: this database is a copy of that node's, or had another name
+    then, and gets an id of its own with its first export or import.
     """
 
     node: str | None
@@ -65,6 +66,7 @@ class Standing:
     held: int
     held_reasons: tuple[tuple[str, int], ...]
     conflicts_held: int
+    copied: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,4 +136,5 @@ def standing(using: str = DEFAULT_DB_ALIAS) -> Standing:
         held=Held.objects.using(using).count(),
         held_reasons=tuple((reason, number) for reason, number in reasons[:10]),
         conflicts_held=Conflict.objects.using(using).filter(held=True).count(),
+        copied=node is not None and nodes.is_copied(node, using),
     )

@@ -44,7 +44,8 @@ from synchro.lines import Line
 from synchro.locking import sealed_lock
 from synchro.merging import Outcome
 from synchro.models import Bundle, Held, Node, options
-from synchro.plan import ConflictFoundError, HoldError, Incoming, Link, Plan
+from synchro.plan import ConflictFoundError, Fold, HoldError, Incoming, Link, Plan
+from synchro.plan_merges import clashing_keys, collisions
 from synchro.planner import Planner
 from synchro.recording import Recorder, held_objects
 from synchro.resolving import Lock, Slot
@@ -53,6 +54,8 @@ from synchro.trust import Vouch
 from synchro.values import UndecodableValueError
 
 SHOWN = 20
+DETAILS = 100_000
+"""Of how many objects a report says what became of them."""
 AT_ONE_GO = 20_000
 """How many changes that wait for each other are tried together."""
 _COUNTED = (
@@ -214,6 +217,7 @@ class Taking:
         checkpoints.check(allow_gap=self._allow_gap)
         self._check_schema(checkpoints.peer)
         planner = self._planner(node, pending=True)
+        clashes = Plan()
         for chunk in self._chunks():
             batch = self._unknown(chunk, checkpoints)
             try:
@@ -222,7 +226,11 @@ class Taking:
                 raise self._conflict(error) from error
             planner.decider.go_on(plan)
             self._count(plan, batch)
+            self._count_folds(plan.folds)
+            clashes.operations += clashing_keys(plan, planner.outlook)
             self.files.accept(plan.operations)
+        collisions(clashes, planner.outlook)  # as they are after all of it
+        self._count_folds(clashes.folds)
         if self._strict and self._held:
             raise HeldError(self._held_text(), hint=_("Without --strict they are held, and the rest goes in."))
         self._check_files()
@@ -252,11 +260,12 @@ class Taking:
         self._total = self._held_here()
         for part in serialize.chunks(waiting):
             try:
-                plan = planner.plan(part, promise=True)
+                plan = planner.plan(part, promise=True, last=True)
             except ConflictFoundError as error:
                 raise self._conflict(error) from error
             planner.decider.go_on(plan)
             self._count(plan, part)
+            self._count_folds(plan.folds)
             self.files.accept(plan.operations)
         return self._retried(node, held=len(self._held), dry_run=True)
 
@@ -398,7 +407,7 @@ class Taking:
         for what, label, _object in details:
             self._counts[what] += 1
             self._of_models[label][what] += 1
-        if (room := 100_000 - len(self._details)) > 0:
+        if (room := DETAILS - len(self._details)) > 0:
             self._details += details[:room]
             changes = (each.data for each in lines)
             self._named.update(((each["model"], each["id"]), each["key"]) for each in changes if each["key"])
@@ -668,12 +677,27 @@ class Taking:
                 self._orphans.add((batch[number].stamp.node, batch[number].origin_seq))
         for what, label, _object in plan.details:
             self._of_models[label][what] += 1
-        for _slot, model_spec, *_ids in plan.merges:
-            self._of_models[model_spec.label]["merged"] += 1
-        if (room := 100_000 - len(self._details)) > 0:
+        for _slot, model_spec, _here, arrived_id in plan.merges:
+            self._note_merge(model_spec.label, arrived_id)
+        if (room := DETAILS - len(self._details)) > 0:
             self._details += plan.details[:room]
             arrived = (each.arrived for each in batch)
             self._named.update(((each.model, each.id), each.key) for each in arrived if each.key)
+
+    def _note_merge(self, label: str, object_id: str) -> None:
+        self._of_models[label]["merged"] += 1
+        if len(self._details) < DETAILS:
+            self._details.append(("merged", label, object_id))
+
+    def _count_folds(self, folds: Iterable[Fold]) -> None:
+        """What would become one of two rows: a preview says so instead of doing it."""
+        seen: set[tuple[str, str, str]] = set()
+        for fold in folds:
+            pair = fold.spec.label, min(fold.one, fold.other), max(fold.one, fold.other)
+            if pair not in seen:
+                seen.add(pair)
+                self._counts["merged"] += 1
+                self._note_merge(fold.spec.label, fold.called or fold.one)
 
     def _by_model(self) -> dict[str, dict[str, int]]:
         return {label: dict(sorted(counts.items())) for label, counts in sorted(self._of_models.items())}

@@ -310,6 +310,7 @@ def _details(report: ImportReport) -> list[dict[str, Any]]:
         "deleted": _("Deleted"),
         "m2m": _("Links"),
         "conflict": _("Conflicts"),
+        "merged": _("Merged with what is here"),
         "held": _("Cannot be applied yet"),
         "stale": _("Older than what is here"),
     }

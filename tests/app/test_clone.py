@@ -1,12 +1,14 @@
 """A database that was copied goes on under an id of its own; what it inherited keeps the ids that it was born with."""
 
 import pytest
+from django.core.management import call_command
 from django.test import override_settings
 
 from synchro import DisableSynchroLog, reset_synchro
 from synchro.models import Node, Reference
 from synchro.requests import missing_before, read_request, write_request
 from synchro.seal import seal
+from synchro.status import status
 from tests.app.deploy import carry, queries, records, rolled_back, take, write
 from tests.project.plain.models import Color
 from tests.project.shop.models import Car, Person, Restaurant, Tag
@@ -30,6 +32,21 @@ def test_a_row_that_was_never_logged_keeps_its_id_in_the_copy():
         data, _ = write()
         assert ident() != old
     assert [r["id"] for r in records(data) if r["model"] == "shop.person"] == [f"{old}/{person.pk}"]
+
+
+def test_the_status_of_a_copy_says_that_it_is_one(capsys):
+    Tag.objects.create(name="t")
+    seal("default")
+    told = "a copy of it: copy gets its own id with the next bundle"
+    call_command("synchro_status")
+    assert told not in capsys.readouterr().out
+    with override_settings(SYNCHRO_NODE="copy"):
+        assert status().copied
+        call_command("synchro_status")
+        assert told in capsys.readouterr().out
+        seal("default")
+        call_command("synchro_status")
+        assert told not in capsys.readouterr().out
 
 
 def test_what_each_adds_after_the_copy_is_its_own_whatever_primary_keys_they_are_given():

@@ -416,6 +416,24 @@ def test_contents_that_were_decided_against_are_let_go(places, waiting):
     assert not HeldFile.objects.using("hq").exists()
 
 
+def test_of_a_version_that_lost_the_record_has_the_digest_and_its_maker_the_content(places):
+    one = note("a.txt", b"old", char="x")
+    bring(places, export(places)[0])
+    one.file.save("b.txt", ContentFile(b"new at the office"))
+    data, _ = export(places)
+    places.at("hq")
+    row = at(Note).get()
+    row.file.save("c.txt", ContentFile(b"later, at hq"))
+    assert bring(places, data).conflicts == 1
+    (found,) = conflicts.conflicts(held=False, using="hq")
+    sha256 = hashlib.sha256(b"new at the office").hexdigest()
+    assert (found.winner, found.incoming["fields"]["file"]) == ("local", "notes/b.txt")
+    assert found.incoming["files"]["file"] == {"sha256": sha256, "size": 17}
+    assert set(places.files("hq").values()) == {b"old", b"later, at hq"}
+    bring(places, export(places, "hq")[0], "default")
+    assert b"new at the office" in places.files("default").values()
+
+
 def test_a_decision_that_fails_writes_no_file(places, waiting, monkeypatch):
     places.at("hq")
     monkeypatch.setattr(conflicts.Recorder, "log_decisions", fail)

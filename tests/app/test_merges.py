@@ -8,7 +8,7 @@ from synchro import reset_synchro
 from synchro.merging import Merger
 from synchro.models import ChangeLog, Conflict, Held, MergedRow, Reference, Version
 from synchro.scanning import scan
-from tests.app.deploy import assert_same, at, carry, queries, records, rolled_back, take, write
+from tests.app.deploy import assert_same, at, carry, queries, records, rolled_back, take, unchanged, write
 from tests.app.test_two_ways import BOTH, CHAIN, exchange
 from tests.project.shop.models import City, Club, Country, Membership, Person, Place, Tag
 
@@ -375,3 +375,47 @@ def test_what_is_re_pointed_after_a_reset_does_not_look_written_past_the_log():
     renamed(City, OFFICE, "name", "d", name="c")
     assert carry(OFFICE, HQ).conflicts == 0
     assert scan(using=HQ).total == 0
+
+
+# --- what a preview says of it ----------------------------------------------------------------------------------------
+
+
+def previewed(data):
+    """What a preview of *data* says at hq of merges: how many, of which models, of which objects; it writes nothing."""
+    with unchanged(HQ):
+        report = take(data, HQ, dry_run=True)
+    assert {name: counts["merged"] for name, counts in report.models.items() if counts.get("merged")} == (
+        {"shop.tag": report.merged} if report.merged else {}
+    )
+    return [report.keys[model, object_id] for what, model, object_id in report.details if what == "merged"]
+
+
+def test_a_preview_tells_of_objects_born_on_both_sides():
+    Tag.objects.create(name="both")
+    Tag.objects.create(name="one")
+    at(Tag).create(name="both")
+    data, _ = write(to="hq")
+    assert previewed(data) == [["both"]]
+    assert take(data).merged == 1
+
+
+def test_a_preview_tells_of_two_rows_that_would_become_one():
+    collided()
+    data, _ = write(to="hq")
+    assert previewed(data) == [["y"]]
+    assert take(data).merged == 1
+
+
+def test_a_preview_tells_of_no_merge_where_the_key_is_free_in_the_end():
+    collided()
+    exchange(*BOTH)
+    Tag.objects.create(name="z")
+    exchange(*BOTH)
+    tag = at(Tag).create(name="a")
+    carry(HQ, OFFICE)
+    renamed(Tag, OFFICE, "name", "b", name="z")
+    renamed(Tag, OFFICE, "name", "z", name="a")
+    data, _ = write(to="hq")
+    assert previewed(data) == []
+    assert take(data).merged == 0
+    assert at(Tag).get(pk=tag.pk).name == "z"

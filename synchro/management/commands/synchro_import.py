@@ -70,6 +70,7 @@ _HAPPENED = {
     "deleted": pgettext_lazy("preview", "deleted"),
     "held": pgettext_lazy("preview", "held"),
     "m2m": pgettext_lazy("preview", "m2m"),
+    "merged": pgettext_lazy("preview", "merged"),
     "stale": pgettext_lazy("preview", "stale"),
     "unchanged": pgettext_lazy("preview", "unchanged"),
 }

@@ -47,6 +47,9 @@ class Command(SpokenCommand):
     def _tell(self, found: Status) -> None:
         unnamed = _("%(name)s (gets its id with the first change that travels)") % {"name": found.name}
         self._say(pgettext("status", "node"), found.node or unnamed)
+        if found.copied:
+            text = _("a copy of it: %(name)s gets its own id with the next bundle")
+            self._warn("", text % {"name": found.name})
         self._say(pgettext("status", "log"), ", ".join(_of_log(found)))
         if found.models:
             number = len(found.models)
