@@ -10,7 +10,7 @@ from .container import raw_frame
 from .encryption import Identities
 from .errors import EncryptionError, SignatureError
 from .jsonl import format_line
-from .keys import TrustedKeys, UnusableKeyError, public_text, write_secret_file
+from .keys import TrustedKeys, UnusableKeyError, public_text, refuse_exchangeable, write_secret_file
 from .reader import Summary, verify
 from .signing import Signer, check_signature, generate_key, signing_key_of, unvouched
 from .writer import AtomicFile
@@ -97,6 +97,7 @@ def said_of_signature(summary: Summary, trusted: TrustedKeys | None) -> str:
 
 def make_key(path: str) -> str:
     """Make a key file; what to say of it. Raises UnusableKeyError and OSError."""
+    refuse_exchangeable(Path(path))
     secret, public = generate_key()
     try:
         write_secret_file(path, ["# A key to sign bundles with. Keep it secret.", f"# public key: {public}", secret])

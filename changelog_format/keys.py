@@ -37,6 +37,7 @@ __all__ = [
     "read_guarded",
     "read_public",
     "read_secrets",
+    "refuse_exchangeable",
     "write_secret_file",
 ]
 
@@ -130,7 +131,7 @@ def _read_private(path: Path) -> str:
                     f"{path} holds a secret and is open to others (mode {stat.S_IMODE(mode):04o}): "
                     f"run `chmod 600 {path}`, and make a new key if somebody may have read it"
                 )
-            _refuse_exchangeable(path)
+            refuse_exchangeable(path)
             data = stream.read(_FILE_SIZE)
     except OSError as error:
         raise UnusableKeyError(f"the key file {path} cannot be read: {error.strerror or error}") from None
@@ -149,12 +150,15 @@ def read_guarded(path: Path) -> str:
                 f"{path} can be changed by everybody (mode {stat.S_IMODE(mode):04o}): look at what it says, then run "
                 f"`chmod o-w {path}`"
             )
-        _refuse_exchangeable(path)
+        refuse_exchangeable(path)
         return stream.read(_FILE_SIZE).decode("utf-8")
 
 
-def _refuse_exchangeable(path: Path) -> None:
-    """Who may write the folder of a file can put another in its place, unless the folder is sticky as ``/tmp`` is."""
+def refuse_exchangeable(path: Path) -> None:
+    """Raise UnusableKeyError where everybody can put another file in the place of *path*.
+
+    Who may write a folder can do so, unless it is sticky as ``/tmp`` is. Raises OSError, too.
+    """
     if os.name != "posix":
         return
     for folder in dict.fromkeys((path.parent, path.resolve().parent)):

@@ -166,7 +166,12 @@ def test_what_says_whom_to_trust_is_not_for_others_to_change(tmp_path):
         for path, read in ((secret, Signer.load), (trusted, TrustedKeys.read), (link, TrustedKeys.read)):
             with pytest.raises(UnusableKeyError, match=f"{path} can be exchanged by everybody.*chmod o-w {folder}"):
                 read(path)
+    folder.chmod(0o777)
+    assert main(["keygen", str(folder / "new")]) == 3
+    assert not (folder / "new").exists()
     folder.chmod(0o755)
+    assert main(["keygen", str(folder / "new")]) == 0
+    assert main(["keygen", str(tmp_path / "none" / "new")]) == 3
     for mode in (0o666, 0o602):
         trusted.chmod(mode)
         with pytest.raises(UnusableKeyError, match=r"can be changed by everybody.*chmod o-w"):
