@@ -8,14 +8,15 @@ from django.db import connections
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from synchro import nodes, reset_synchro, serialize, versions
+from synchro import nodes, reset_synchro, retry_held, serialize, versions
 from synchro.models import ChangeLog, Held, Node, Version
 from synchro.resolving import Slot
 from synchro.seal import seal
 from synchro.taking import Taking
 from synchro.versions import Key
 from tests.app.deploy import brought, carry, queries, rolled_back, take, write
-from tests.project.shop.models import Club, Country, Note, Tag
+from tests.project.plain.models import Color
+from tests.project.shop.models import Car, City, Club, Country, Note, Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq"])
 
@@ -123,3 +124,66 @@ def test_versions_of_links_are_read_without_the_other_links_of_their_object():
         found = versions.find([Key("shop.person", "1"), Key("shop.person", "1", "tags:7")], "default")
     assert {key.link: current.stamp.date for key, current in found.items()} == {"": 99, "tags:7": 7}
     assert read == [1]
+
+
+def each_costs(prepare, *, at_most):
+    """What one more costs, in queries on hq: at most so many, and not more where there are many of them."""
+    counted = []
+    for number in (4, 12, 36):
+        with rolled_back("default", "hq"):
+            counted.append(queries("hq", prepare(number))[0])
+    few, many = (counted[1] - counted[0]) / 8, (counted[2] - counted[1]) / 24
+    assert many <= few + 1, counted
+    assert many <= at_most, counted
+
+
+def test_each_change_that_the_database_refuses_costs_a_bounded_number_of_queries():
+    def imports(number):
+        color = Color.objects.using("hq").create(name="another")
+        for n in range(number):
+            Car.objects.create(plate=str(n))
+            Car.objects.using("hq").create(plate=str(n), color=color)
+        data, _ = write(to="hq")
+        seal("hq")
+
+        def run():
+            assert brought(take(data)) == {"held": number}
+
+        return run
+
+    each_costs(imports, at_most=40)
+
+
+def test_each_of_them_costs_as_little_when_it_is_tried_again():
+    def imports(number):
+        color = Color.objects.using("hq").create(name="another")
+        for n in range(number):
+            Car.objects.create(plate=str(n))
+            Car.objects.using("hq").create(plate=str(n), color=color)
+        carry()
+
+        def run():
+            assert retry_held(using="hq").held == number
+
+        return run
+
+    each_costs(imports, at_most=40)
+
+
+def test_each_deletion_that_waits_for_the_end_costs_a_bounded_number_of_queries():
+    def imports(number):
+        for n in range(number):
+            Country.objects.create(code=f"{n:02}")
+        carry()
+        Country.objects.all().delete()
+        data, _ = write(to="hq")
+        for country in Country.objects.using("hq"):
+            City.objects.using("hq").create(name="new", country=country)
+        seal("hq")
+
+        def run():
+            assert brought(take(data))["conflicts"] == number
+
+        return run
+
+    each_costs(imports, at_most=40)

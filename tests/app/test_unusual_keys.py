@@ -5,8 +5,9 @@ from django.db import transaction
 
 from synchro.errors import UnloggableValueError
 from synchro.models import ChangeLog
-from tests.app.deploy import assert_same, brought, carry
+from tests.app.deploy import assert_same, brought, carry, take, write
 from tests.project.odd.models import Seat, Ticket
+from tests.project.shop.models import Person, Tag
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq"])
 
@@ -44,6 +45,32 @@ def test_text_that_looks_like_something_else(code):
     ticket.delete()
     assert carry().deleted == 1
     assert_same("default", "hq")
+
+
+def sent(destination):
+    """What a bundle for *destination* brings to hq."""
+    return brought(take(write(to=destination)[0]))
+
+
+def test_the_longest_names_and_keys_that_there_may_be_travel_and_come_back(settings):
+    settings.SYNCHRO_NODE = "n" * 55
+    settings.SYNCHRO_MODELS = ("shop", ("odd", "Ticket"))
+    ticket = Ticket.objects.create(code="k" * 200)
+    tag = Tag.objects.create(name="t" * 30)
+    person = Person.objects.create(name="p")
+    person.tags.add(tag)
+    assert sent("hq" * 32) == {"added": 3, "m2m": 1}
+    theirs = Ticket.objects.using("hq").get()
+    theirs.price = 5
+    theirs.save()
+    Person.objects.using("hq").get().tags.clear()
+    carry("hq", "default")
+    ticket.refresh_from_db()
+    assert ticket.price == 5
+    assert not person.tags.exists()
+    assert_same("default", "hq")
+    ticket.delete()
+    assert sent("hq" * 32)["deleted"] == 1
 
 
 def test_an_empty_primary_key_is_refused_when_it_is_saved():
