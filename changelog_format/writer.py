@@ -162,14 +162,22 @@ class BundleWriter:
             self._rules.accept_run(first, first + len(lines) - 1, last_date)
         except BundleError as error:
             raise error.at(self._line + 1)  # noqa: B904  (the same error, with its line)
-        if len(self._pending) + len(block) + 1 <= self._frame_size:
-            self._pending += block
-            self._pending += b"\n"
-            self.text_size += len(block) + 1
-            self._line += len(lines)
-            return
-        for line in block.split(b"\n"):
-            self._add(line)
+        block += b"\n"
+        start = 0
+        while len(self._pending) + len(block) - start > self._frame_size:
+            # As many lines as still fit; or one that is longer than a frame, alone.
+            end = block.rfind(b"\n", start, start + max(self._frame_size - len(self._pending), 0)) + 1
+            if not end and not self._pending:
+                end = block.index(b"\n", start) + 1
+            if end:
+                self._pending += memoryview(block)[start:end]
+                start = end
+                if start == len(block):
+                    break
+            self._flush_or_abort()
+        self._pending += memoryview(block)[start:]
+        self.text_size += len(block)
+        self._line += len(lines)
 
     def close(self) -> Trailer:
         """Write the trailer and make the file durable; return the trailer. Closing twice does nothing.
@@ -228,16 +236,19 @@ class BundleWriter:
             raise WriterStateError(f"the writer is {self._state}")
 
     def _add(self, line: bytes) -> None:
-        try:
-            if self._pending and len(self._pending) + len(line) + 1 > self._frame_size:
-                self._flush()
-        except BaseException:
-            self.abort()
-            raise
+        if self._pending and len(self._pending) + len(line) + 1 > self._frame_size:
+            self._flush_or_abort()
         self._pending += line
         self._pending += b"\n"
         self.text_size += len(line) + 1
         self._line += 1
+
+    def _flush_or_abort(self) -> None:
+        try:
+            self._flush()
+        except BaseException:
+            self.abort()
+            raise
 
     def _flush(self) -> None:
         """Store the pending lines as a frame, now or when it is compressed."""

@@ -277,17 +277,22 @@ def test_lines_of_a_history_make_the_same_bundle_as_its_changes():
     assert stream.getvalue() == small(5)
 
 
-def test_lines_go_over_frames_as_changes_do():
+@pytest.mark.parametrize("size", [1, 199, 200, 201, 250, 400, 999, 1000, 1001, 3000])
+def test_lines_go_over_frames_as_changes_do(size):
+    changes = [change(n, fields={"name": "x" * (0, 0, 30, 700, 0, 1)[n % 6]}) for n in range(1, 22)]
     found = []
-    for as_lines in (True, False):
+    for runs in ((), (21,), (3, 7, 21), range(1, 22)):
         stream = io.BytesIO()
-        with BundleWriter(stream, header(20), frame_size=1000) as writer:
-            if as_lines:
-                writer.write_lines(lines(20), first=1, last_date=day(20))
-            for n in () if as_lines else range(1, 21):
-                writer.write(change(n))
-        found.append(stream.getvalue())
-    assert found[0] == found[1]
+        with BundleWriter(stream, header(21), frame_size=size) as writer:
+            for each in () if runs else changes:
+                writer.write(each)
+            done = 0
+            for end in runs:
+                texts = [format_line(each.to_dict()).decode() for each in changes[done:end]]
+                writer.write_lines(texts, first=done + 1, last_date=day(end))
+                done = end
+        found.append((stream.getvalue(), writer.text_size))
+    assert len(set(found)) == 1
 
 
 @pytest.mark.parametrize(
