@@ -7,7 +7,7 @@ record are remembered.
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -35,8 +35,10 @@ _BEYOND_ASCII = (
     r"\u00a1-\u167f\u1681-\u1fff\u200c\u200d\u2010-\u2027\u2030-\u205e\u2070-\u2fff\u3001-\ud7ff"
     r"\uf900-\ufefe\uff00-\ufff8\U00010000-\U000dffff\U000e0100-\U000effff"
 )
-_NAME = re.compile(rf"[A-Za-z_{_BEYOND_ASCII}][A-Za-z0-9_{_BEYOND_ASCII}]*")
-_LABEL = re.compile(rf"{_NAME.pattern}\.[a-z_{_BEYOND_ASCII}][a-z0-9_{_BEYOND_ASCII}]*")
+_NAME = rf"[A-Za-z_{_BEYOND_ASCII}][A-Za-z0-9_{_BEYOND_ASCII}]*"
+_LABEL = rf"{_NAME}\.[a-z_{_BEYOND_ASCII}][a-z0-9_{_BEYOND_ASCII}]*"
+# Compiled when they are needed: that takes a third of the time of loading all that capturing changes needs.
+_compiled = cache(re.compile)
 _BUNDLE_ID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -61,7 +63,7 @@ def is_object_id(value: object) -> bool:
 
 @lru_cache(maxsize=4096)
 def _model_label(text: str) -> bool:
-    return _LABEL.fullmatch(text) is not None
+    return _compiled(_LABEL).fullmatch(text) is not None
 
 
 def is_model_label(value: object) -> bool:
@@ -71,7 +73,7 @@ def is_model_label(value: object) -> bool:
 
 def is_field_name(value: object) -> bool:
     """Report whether it is a name: letters, digits and the underscore, and nearly all that is not ASCII."""
-    return type(value) is str and _NAME.fullmatch(value) is not None
+    return type(value) is str and _compiled(_NAME).fullmatch(value) is not None
 
 
 def are_field_names(values: Mapping[Any, Any]) -> bool:
@@ -79,7 +81,7 @@ def are_field_names(values: Mapping[Any, Any]) -> bool:
     try:
         # Every identifier of Python is a name (which a test holds against the Unicode of each version), and this
         # takes a third of the time.
-        return all(map(str.isidentifier, values)) or all(map(_NAME.fullmatch, values))
+        return all(map(str.isidentifier, values)) or all(map(_compiled(_NAME).fullmatch, values))
     except TypeError:
         return False  # not even strings
 

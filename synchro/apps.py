@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from importlib import import_module
 from typing import Any
 
 from django.apps import AppConfig, apps
@@ -32,24 +34,19 @@ class SynchroConfig(AppConfig):
 
     def ready(self) -> None:
         from dbsettings.signals import setting_changed as option_changed
+        from django.core.checks import Tags, register
         from django.core.signals import setting_changed
         from django.db.backends.signals import connection_created
         from django.db.models.signals import post_migrate
         from django.utils.module_loading import autodiscover_modules
 
-        # Checks register themselves; synchro.settings raises or warns where SYNCHRO_REMOTE makes no sense.
-        from synchro import (
-            capture,
-            checks,  # noqa: F401
-            legacy,
-            migrating,
-            muting,
-            settingchecks,  # noqa: F401
-            settings,
-            synchronizing,
-            tables,
-            triggers,
-        )
+        # synchro.settings raises or warns where SYNCHRO_REMOTE makes no sense.
+        from synchro import capture, muting, settings, tables
+
+        register(_later("checks", "check_synchro"), Tags.models)
+        register(_later("checks", "check_triggers"), Tags.database)
+        register(_later("settingchecks", "check_settings"), Tags.models)
+        register(_later("settingchecks", "check_deployment"), Tags.compatibility, deploy=True)
 
         def settings_changed(*, setting: str, **_kwargs: Any) -> None:
             if setting.startswith("SYNCHRO_") or setting == "INSTALLED_APPS":
@@ -58,16 +55,33 @@ class SynchroConfig(AppConfig):
 
         setting_changed.connect(settings_changed, weak=False, dispatch_uid="synchro-settings")
         post_migrate.connect(tables.forget_existing, dispatch_uid="synchro-tables")
-        post_migrate.connect(migrating.after_migrate, sender=self, dispatch_uid="synchro-schemas")
-        post_migrate.connect(triggers.after_migrate, sender=self, dispatch_uid="synchro-triggers")
+        post_migrate.connect(
+            _later("migrating", "after_migrate"), weak=False, sender=self, dispatch_uid="synchro-schemas"
+        )
+        post_migrate.connect(
+            _later("triggers", "after_migrate"), weak=False, sender=self, dispatch_uid="synchro-triggers"
+        )
         connection_created.connect(muting.connected, dispatch_uid="synchro-muting")
-        post_migrate.connect(legacy.take_over, sender=self, dispatch_uid="synchro-legacy")
-        option_changed.connect(synchronizing.last_check_changed, dispatch_uid="synchro-last-check")
+        post_migrate.connect(_later("legacy", "take_over"), weak=False, sender=self, dispatch_uid="synchro-legacy")
+        last_check_changed = _later("synchronizing", "last_check_changed")
+        option_changed.connect(last_check_changed, weak=False, dispatch_uid="synchro-last-check")
         capture.connect()
         # What each app says of older versions of its models.
         autodiscover_modules("upcasters")
         # … and of where it has primary keys inside values.
         autodiscover_modules("embedded_keys")
+
+
+def _later(module: str, name: str) -> Callable[..., Any]:
+    """A function of ``synchro.<module>``, loaded when it is called.
+
+    What only commands need takes two thirds of the time that all of synchro needs to be loaded.
+    """
+
+    def called(*args: Any, **kwargs: Any) -> Any:
+        return getattr(import_module(f"synchro.{module}"), name)(*args, **kwargs)
+
+    return called
 
 
 def read_again() -> None:

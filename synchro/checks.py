@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's name
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  Django's name
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS, models
 from django.utils.translation import gettext as _
@@ -32,7 +32,6 @@ from synchro.models import LABEL_LENGTH, PK_LENGTH, Touch
 _SAVE_TABLE = ("self", "raw", "cls", "force_insert", "force_update", "using", "update_fields")
 
 
-@register(Tags.models)
 def check_synchro(**_kwargs: Any) -> list[CheckMessage]:
     """All checks of this app; those of the models only when the settings make sense."""
     found = [*_settings_messages()]
@@ -41,7 +40,6 @@ def check_synchro(**_kwargs: Any) -> list[CheckMessage]:
     return found
 
 
-@register(Tags.database)
 def check_triggers(databases: Sequence[str] | None = None, **_kwargs: Any) -> list[CheckMessage]:
     """Whether the touch triggers are as the settings and models ask; run by ``check --database`` and ``migrate``."""
     found: list[CheckMessage] = []

@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import Any
 
 from django.conf import settings
-from django.core.checks import CheckMessage, Error, Tags, Warning, register  # noqa: A004  Django's name
+from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  Django's name
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 from django.utils.translation import gettext as _
@@ -35,13 +35,11 @@ def known_settings() -> frozenset[str]:
     return frozenset(name for name in constants if isinstance(name, str) and _NAME.match(name))
 
 
-@register(Tags.models)
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
     """What is wrong with the settings whatever they are used for."""
     return [*_unknown(), *_switches(), *_remote(), *_local(), *_handlers(), *_middleware(), *_trusting()]
 
 
-@register(Tags.compatibility, deploy=True)
 def check_deployment(**_kwargs: Any) -> list[CheckMessage]:
     """What a deployment may mean to be so, and mostly does not; told by ``check --deploy``."""
     return [*_nobody(), *_locking(), *_signing()]

@@ -146,3 +146,19 @@ def test_the_apps_public_dataclasses_are_frozen():
     for report in (synchro.ExportReport, synchro.ImportReport):
         assert report.__dataclass_params__.frozen
         assert "__slots__" in vars(report)
+
+
+def test_a_process_that_only_serves_pages_loads_what_captures_changes_and_no_more():
+    code = (
+        "import django, sys\n"
+        "from django.conf import settings\n"
+        "apps = ['django.contrib.contenttypes', 'django.contrib.auth', 'dbsettings', 'synchro']\n"
+        "settings.configure(INSTALLED_APPS=apps, SYNCHRO_MODELS=['auth'], SYNCHRO_REMOTE=None)\n"
+        "django.setup()\n"
+        "print(*sys.modules)"
+    )
+    loaded = set(run(code).split())
+    assert {"synchro.capture", "synchro.changelog"} <= loaded
+    commands_only = {"checks", "settingchecks", "exporting", "importing", "synchronizing", "legacy", "seal"}
+    assert not {f"synchro.{name}" for name in commands_only} & loaded
+    assert not {"changelog_format.reader", "changelog_format.writer", "zstandard", "cryptography"} & loaded
