@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from types import FunctionType
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning  # noqa: A004  Django's name
 from django.core.exceptions import ImproperlyConfigured
@@ -37,7 +38,17 @@ def known_settings() -> frozenset[str]:
 
 def check_settings(**_kwargs: Any) -> list[CheckMessage]:
     """What is wrong with the settings whatever they are used for."""
-    return [*_unknown(), *_switches(), *_remote(), *_local(), *_handlers(), *_middleware(), *_trusting()]
+    return [
+        *_unknown(),
+        *_switches(),
+        *_nothings(),
+        *_remote(),
+        *_local(),
+        *_handlers(),
+        *_middleware(),
+        *_admin_folder(),
+        *_trusting(),
+    ]
 
 
 def check_deployment(**_kwargs: Any) -> list[CheckMessage]:
@@ -69,6 +80,31 @@ def _switches() -> Iterator[CheckMessage]:
                 hint=_("A text from an environment variable is true whatever it says, 'False' too."),
                 id="synchro.E050",
             )
+
+
+def _nothings() -> Iterator[CheckMessage]:
+    """What is empty, and not in the way in which the setting could be."""
+    for name in known_settings().difference(SWITCHES):
+        value = getattr(settings, name, None)
+        if value is False or (isinstance(value, (str, bytes)) and not value):
+            yield Warning(
+                _("%(name)s is %(value)r, which says nothing.") % {"name": name, "value": value},
+                hint=_("Leave it out, or write what it is to say: an environment variable may be missing."),
+                id="synchro.W059",
+            )
+
+
+def _admin_folder() -> Iterator[CheckMessage]:
+    if not apps.is_installed("django.contrib.admin"):
+        return
+    from synchro.admin.folder import trouble  # brings the admin's models along
+
+    try:
+        found = trouble()
+    except ImproperlyConfigured:
+        return  # another check says so
+    if found is not None:
+        yield Warning(str(found), hint=found.hint, id="synchro.W060")
 
 
 def _remote() -> Iterator[CheckMessage]:

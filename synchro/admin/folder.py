@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -29,26 +30,56 @@ def folder(name: str) -> Path:
     Below ``SYNCHRO_ADMIN_FOLDER``, or in the system's folder for temporary files. Raises ``FolderError`` where it is
     not ours alone.
     """
-    root = conf.admin_folder()
-    if root is None:
-        # One for each project and user of the system; the name tells nothing.
-        mark = hashlib.sha256(f"synchro {settings.SECRET_KEY}".encode()).hexdigest()[:16]
-        root = Path(tempfile.gettempdir()) / f"synchro-{mark}"
+    root = _root()
     for each in (root, root / name):
         _private(each)
     sweep(root / name, KEPT_SECONDS)
     return root / name
 
 
+def trouble() -> FolderError | None:
+    """What would be in the way of bundles that go through the browser; nothing is made."""
+    root = _root()
+    try:
+        if root.exists():
+            _ours(root)
+        there = root if root.exists() else root.parent
+        missing = not there.is_dir()
+        if missing or not os.access(there, os.W_OK | os.X_OK):
+            return _useless(root, os.strerror(errno.ENOENT if missing else errno.EACCES))
+    except FolderError as error:
+        return error
+    except OSError as error:
+        return _useless(root, error.strerror)
+    return None
+
+
+def _root() -> Path:
+    root = conf.admin_folder()
+    if root is None:
+        # One for each project and user of the system; the name tells nothing.
+        mark = hashlib.sha256(f"synchro {settings.SECRET_KEY}".encode()).hexdigest()[:16]
+        root = Path(tempfile.gettempdir()) / f"synchro-{mark}"
+    return root
+
+
+def _useless(path: Path, error: str) -> FolderError:
+    return FolderError(
+        _("The folder %(path)s cannot be used: %(error)s.") % {"path": path, "error": error},
+        hint=_("Set SYNCHRO_ADMIN_FOLDER to a folder in which this server can write."),
+    )
+
+
 def _private(path: Path) -> None:
     try:
         path.mkdir(mode=0o700, exist_ok=True)
-        found = path.lstat()
+        _ours(path)
     except OSError as error:
-        raise FolderError(
-            _("The folder %(path)s cannot be used: %(error)s.") % {"path": path, "error": error.strerror},
-            hint=_("Set SYNCHRO_ADMIN_FOLDER to a folder in which this server can write."),
-        ) from error
+        raise _useless(path, error.strerror) from error
+
+
+def _ours(path: Path) -> None:
+    found = path.lstat()
     strange = not stat.S_ISDIR(found.st_mode)
     if hasattr(os, "geteuid"):
         strange = strange or found.st_uid != os.geteuid() or bool(found.st_mode & 0o077)

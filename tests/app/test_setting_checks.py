@@ -49,6 +49,55 @@ def test_a_switch_is_true_or_false(name, value):
         assert found()["synchro.E050"].msg == f"{name} is {value!r}: write True or False."
 
 
+@pytest.mark.parametrize("name", sorted(known_settings() - set(SWITCHES)))
+def test_what_says_nothing_is_named(name):
+    for value in ("", False):
+        with override_settings(**{name: value}):
+            ids = {ident for ident, message in found().items() if name in message.msg}
+            assert ids & {"synchro.W059"} or any(ident.startswith("synchro.E") for ident in ids)
+    with override_settings(**{name: None}):
+        assert "synchro.W059" not in found()
+
+
+WRONG = (
+    3, -1, 1.5, b"x", object(), [3], ["x"], [["x"]], [[]], [None], {3: 4}, {"x": 3}, {"x": None}, {"x": ["y"]},
+    {"shop.tag": 3}, {"shop.tag": "x"}, {"shop.tag": ["x"]}, {"shop.tag": {"x": 1}}, {"hq": {"shop.tag": {"x": 1}}},
+    {"hq": {"shop.tag": 3}}, {"*": 3}, {"*": "x"}, {"shop.nothing": 1}, "x", "/dev/null", "env:NOTHING",
+)  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(known_settings()))
+def test_whatever_a_setting_is_the_checks_say_it_and_do_not_fail(name):
+    told = 0
+    for value in WRONG:
+        with override_settings(**{name: value}):
+            told += any(ident.startswith("synchro.E") for ident in found())
+    assert told >= len(WRONG) / 2
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions are those of POSIX")
+def test_the_folder_for_what_goes_through_the_browser(tmp_path, monkeypatch):
+    def told(path):
+        with override_settings(SYNCHRO_ADMIN_FOLDER=path):
+            message = found().get("synchro.W060")
+        return "" if message is None else f"{message.msg} {message.hint}"
+
+    assert told(tmp_path / "made when it is needed") == ""
+    assert not list(tmp_path.iterdir())
+    assert "cannot be used" in told(tmp_path / "missing" / "below")
+    (tmp_path / "file").touch(0o600)
+    assert "not private" in told(tmp_path / "file")
+    assert "cannot be used" in told(tmp_path / "file" / "below")
+    (tmp_path / "open").mkdir()
+    (tmp_path / "open").chmod(0o755)
+    assert "not private" in told(str(tmp_path / "open"))
+    (tmp_path / "open").chmod(0o700)
+    assert told(tmp_path / "open") == ""
+    monkeypatch.setattr(os, "access", lambda *_args, **_kwargs: False)
+    assert "in which this server can write" in told(tmp_path / "open")
+
+
 def test_the_type_of_remote():
     with override_settings(SYNCHRO_REMOTE=3):
         assert "write the alias of a database" in found()["synchro.E051"].msg
