@@ -63,7 +63,7 @@ def _root() -> Path:
     return root
 
 
-def _useless(path: Path, error: str) -> FolderError:
+def _useless(path: Path, error: str | None) -> FolderError:
     return FolderError(
         _("The folder %(path)s cannot be used: %(error)s.") % {"path": path, "error": error},
         hint=_("Set SYNCHRO_ADMIN_FOLDER to a folder in which this server can write."),

@@ -54,7 +54,9 @@ def test_what_says_nothing_is_named(name):
     for value in ("", False):
         with override_settings(**{name: value}):
             ids = {ident for ident, message in found().items() if name in message.msg}
-            assert ids & {"synchro.W059"} or any(ident.startswith("synchro.E") for ident in ids)
+            assert ids & {"synchro.W059", "synchro.W001", "synchro.W002"} or any(
+                ident.startswith("synchro.E") for ident in ids
+            )
     with override_settings(**{name: None}):
         assert "synchro.W059" not in found()
 
