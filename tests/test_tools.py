@@ -164,6 +164,28 @@ def test_under_load_no_change_is_lost_or_doubled():
     assert "Nothing was lost, nothing doubled; no gap." in done.stdout
 
 
+@pytest.mark.slow
+def test_the_benchmark_measures_and_tells(tmp_path):
+    options = ("--no-venv", "--size", "40", "--rounds", "1", "--databases", "sqlite", "--only", "verify,touch")
+    done = run("tools/bench", *options, "--json", tmp_path / "figures.json")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "verify (times as quick as the first)" in done.stdout
+    figures = json.loads((tmp_path / "figures.json").read_text())["databases"]["sqlite"]
+    measured = {(each["work"], each["name"]) for each in figures}
+    assert {("verify", "synchro"), ("touch triggers: bulk_create()", "synchro")} <= measured
+    assert all(each["cpu"] > 0 and each["queries"] >= 0 for each in figures)
+
+
+@pytest.mark.slow
+def test_how_the_work_grows_with_the_log_is_measured():
+    done = run("tools/scale", "--no-venv", "--sizes", "1500,2500", "--plans")
+    assert done.returncode == 0, done.stdout + done.stderr
+    rows = {line[:28].strip(): line[28:].split() for line in done.stdout.splitlines()}
+    assert rows["sqlite, ms"] == ["1,500", "2,500"]
+    assert all(float(number) > 0 for number in rows["seal 1,000"] + rows["import 1,000"])
+    assert "SEARCH" in done.stdout
+
+
 def test_the_test_runner_says_when_a_database_is_unknown():
     done = run("tools/test.py", "--database", "oracle")
     assert done.returncode == 2

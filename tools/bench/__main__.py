@@ -5,6 +5,7 @@
     python3 tools/bench --size 2000 --rounds 3      in a few minutes
     python3 tools/bench --only export --databases sqlite
     python3 tools/bench --json figures.json
+    python3 tools/bench --no-venv --size 100        with this Python, beside what it has of the other programs
 
 Each contestant of each work runs in a process of its own on a fresh copy of its database; the contestants take turns,
 round after round, so that what the machine does besides meets all alike. Medians are shown, as times of the first
@@ -15,6 +16,7 @@ databases at 127.0.0.1; makes a virtualenv with the other programs.
 import argparse
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -27,7 +29,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 from environment import ROOT, EnvironmentFailedError, clean_environ, ensure  # noqa: E402
 from states import MAKES, NEEDS, NODES  # noqa: E402
-from stores import store  # noqa: E402
+from stores import store, terminated  # noqa: E402
 from table import shown  # noqa: E402
 from works import CONTESTANTS  # noqa: E402
 
@@ -47,6 +49,9 @@ def options():
     parser.add_argument("--only", default="", help="only works and contestants that begin so, comma-separated")
     parser.add_argument("--django", default="5.2", help="the version of Django (default: %(default)s)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures there")
+    parser.add_argument(
+        "--no-venv", action="store_true", help="use this Python, and leave out the programs that it does not have"
+    )
     return parser.parse_args()
 
 
@@ -61,12 +66,16 @@ class Bench:
         self.size = size
         self.store = store(kind, self.folder, python)
         self.made = {}
+        self.names = {"run", "remote"}
 
     def worker(self, what, names, *, listener, node, databases):
         environ = clean_environ(
             BENCH_WITH=listener,
             BENCH_NODE=node,
             BENCH_FOLDER=str(self.folder),
+            DJANGO_SETTINGS_MODULE="settings",
+            PYTHONDONTWRITEBYTECODE="",  # what is installed is compiled once, not at each start
+            PYTHONPATH=os.pathsep.join(map(str, (HERE, ROOT))),
             BENCH_DATABASES=json.dumps({alias: self.store.settings(name) for alias, name in databases.items()}),
         )
         command = [str(self.python), "-W", "ignore", str(HERE / "worker.py"), what, *names, "--size", str(self.size)]
@@ -81,6 +90,7 @@ class Bench:
             return self.made[listener, state]
         name = f"{listener}_{state}"
         before = NEEDS.get(state)
+        self.names.add(name)
         if before is None:
             self.store.create(name)
         else:
@@ -105,13 +115,13 @@ class Bench:
         return self.worker(what, [each.work, each.name], listener=each.listener, node=each.node, databases=databases)
 
     def close(self):
-        for name in [*self.made.values(), "run", "remote"]:
+        for name in sorted(self.names):
             self.store.drop(name)
 
 
-def chosen(kind, only):
+def chosen(kind, only, *, no_venv=False):
     words = [word.strip() for word in only.split(",") if word.strip()]
-    found = [each for each in CONTESTANTS if kind in each.databases]
+    found = [each for each in CONTESTANTS if kind in each.databases and (not no_venv or each.is_possible)]
     if not words:
         return found
     wanted = [each for each in found if any(each.work.startswith(word) or each.name.startswith(word) for word in words)]
@@ -128,10 +138,17 @@ def tell(text):
         print(f"\r{text.ljust(100)}", end="" if text else "\r", file=sys.stderr)
 
 
+def version(python):
+    """The version of Django that was measured."""
+    command = [str(python), "-W", "ignore", "-c", "import django; print(django.__version__)"]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
 def figures(bench, contestants, rounds):
     """`{(work, name): {figure: value}}`: medians of all rounds, and the queries of one run more."""
     runs = defaultdict(list)
-    bench.files()
+    if any(each.work_kind in ("import", "verify") for each in contestants):
+        bench.files()
     for number in range(rounds):
         for each in contestants:
             tell(f"{bench.kind}, round {number + 1} of {rounds}: {each.work} / {each.name}")
@@ -156,7 +173,9 @@ def main():
     extras = "postgres,mysql" if "mariadb" in kinds else "postgres"
     requirements = [f"{ROOT}[{extras}]", f"Django=={asked.django}.*", *PEERS]
     try:
-        python = ensure(ROOT / ".venv-test" / f"bench-django{asked.django}", requirements)
+        python = Path(sys.executable)
+        if not asked.no_venv:
+            python = ensure(ROOT / ".venv-test" / f"bench-django{asked.django}", requirements)
     except EnvironmentFailedError as error:
         print(f"tools/bench: {error}", file=sys.stderr)
         return 1
@@ -165,19 +184,20 @@ def main():
         for kind in kinds:
             bench = Bench(kind, python, Path(folder), asked.size)
             try:
-                found = figures(bench, chosen(kind, asked.only), asked.rounds)
+                found = figures(bench, chosen(kind, asked.only, no_venv=asked.no_venv), asked.rounds)
             finally:
                 bench.close()
             everything[kind] = [{"work": work, "name": name, **values} for (work, name), values in found.items()]
             print(shown(kind, found, asked.size))
     if asked.json:
-        data = {"size": asked.size, "rounds": asked.rounds, "django": asked.django, "python": sys.version.split()[0]}
+        data = {"size": asked.size, "rounds": asked.rounds, "django": version(python), "python": sys.version.split()[0]}
         asked.json.write_text(json.dumps({**data, "databases": everything}, indent=1) + "\n")
     return 0
 
 
 if __name__ == "__main__":
     os.environ.setdefault("BENCH_FOLDER", ".")
+    signal.signal(signal.SIGTERM, terminated)
     try:
         sys.exit(main())
     except KeyboardInterrupt:

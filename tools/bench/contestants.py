@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 BATCH = 100  # objects a transaction, where objects are saved one by one
@@ -15,7 +16,10 @@ BATCH = 100  # objects a transaction, where objects are saved one by one
 
 @dataclass(frozen=True)
 class Contestant:
-    """`listener`: what is installed; `state`: the database it begins with; `databases`: where it can run at all."""
+    """`listener`: what is installed; `state`: the database it begins with; `databases`: where it can run at all.
+
+    `needs`: a package without which it cannot run, besides that of its listener.
+    """
 
     work: str
     name: str
@@ -25,10 +29,17 @@ class Contestant:
     node: str = "bench"
     databases: tuple = ("sqlite", "postgres", "mariadb")
     remote: str | None = None
+    needs: str | None = None
 
     @property
     def work_kind(self):
         return re.match("[a-z]+", self.work)[0]
+
+    @property
+    def is_possible(self):
+        """Whether this Python has what it needs."""
+        own = self.listener if self.listener not in ("none", "synchro", "triggers") else None
+        return all(name is None or find_spec(name) is not None for name in (self.needs, own))
 
 
 CONTESTANTS: list[Contestant] = []
@@ -50,8 +61,8 @@ def find(work, name):
 # --- what several of them do ------------------------------------------------------------------------------------------
 
 
-def in_batches(items, save, *, revisions=False):
-    """Call *save* for each of *items*, `BATCH` a transaction."""
+def in_batches(items, save, *, revisions=False, end=None):
+    """Call *save* for each of *items*, `BATCH` a transaction; and *end*, if there is one, at the end of each."""
     from contextlib import nullcontext
 
     from django.db import transaction
@@ -65,6 +76,8 @@ def in_batches(items, save, *, revisions=False):
         with transaction.atomic(), revision():
             for item in items[first : first + BATCH]:
                 save(item)
+            if end is not None:
+                end()
 
 
 def point_again(instance):

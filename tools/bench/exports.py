@@ -31,7 +31,7 @@ def dump_pk(size):
     return dump()
 
 
-@contestant("export", "import-export, tuned", state="full")
+@contestant("export", "import-export, tuned", state="full", needs="import_export")
 def export_tuned(size):
     from resources import ALL
 
@@ -82,6 +82,34 @@ def export_limit(size):
                 for row in rows:
                     record = {"model": model._meta.label_lower, "fields": dict(zip(names, row, strict=True))}
                     stream.write(orjson.dumps(record, default=str) + b"\n")
+        return _written(path)
+
+    return run
+
+
+@contestant("export", "limit: stored payloads, joined, zstd", listener="synchro", state="exported")
+def export_payloads(size):
+    """What was logged, as it was logged: no line has a position, an id or a natural key."""
+    import hashlib
+
+    import zstandard
+    from django.db import connection
+
+    sql = "SELECT seq, payload, date FROM synchro_change WHERE log_id IS NOT NULL AND seq > %s ORDER BY seq LIMIT 1000"
+
+    def run():
+        path, last, digest = FOLDER / "payloads.zst", 0, hashlib.sha256()
+        with path.open("wb") as file, zstandard.ZstdCompressor(level=3).stream_writer(file) as stream:
+            while True:
+                with connection.cursor() as cursor:
+                    cursor.execute(sql, [last])
+                    rows = cursor.fetchall()
+                if not rows:
+                    break
+                last = rows[-1][0]
+                block = "\n".join([row[1] for row in rows]).encode()
+                digest.update(block)
+                stream.write(block)
         return _written(path)
 
     return run

@@ -47,7 +47,7 @@ def import_works(work, state, taken, bundle, fixture):
     def pk(size):
         return load(f"{fixture}pk.json")
 
-    @contestant(work, "import-export, bulk", state=state)
+    @contestant(work, "import-export, bulk", state=state, needs="import_export")
     def tuned(size):
         import tablib
         from resources import ALL

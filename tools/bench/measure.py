@@ -12,12 +12,20 @@ def _peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT
 
 
+def _cpu():
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
 def measured(work):
-    """Run *work*: CPU and wall seconds of this process, growth of its peak memory in bytes, what *work* returned."""
+    """Run *work*: CPU and wall seconds, growth of this process's peak memory in bytes, what *work* returned.
+
+    The CPU time is that of this process, all its threads, and the processes that it started.
+    """
     before = _peak()
-    wall, cpu = time.perf_counter(), time.process_time()
+    wall, cpu = time.perf_counter(), _cpu()
     result = work()
-    cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+    cpu, wall = _cpu() - cpu, time.perf_counter() - wall
     return {"cpu": cpu, "wall": wall, "memory": _peak() - before, **(result or {})}
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+from importlib.util import find_spec
 
 from contestants import FOLDER, in_batches, save_new, stored, touch
 from imports import take
@@ -67,7 +68,6 @@ def _fixtures():
     """Dumps of the objects, and of what becomes of them when all are changed."""
     from django.core.management import call_command
     from django.db import transaction
-    from resources import ALL
 
     def write(prefix):
         call_command(
@@ -75,8 +75,11 @@ def _fixtures():
             output=str(FOLDER / f"{prefix}natural.json"), verbosity=0,
         )  # fmt: skip
         call_command("dumpdata", "library", output=str(FOLDER / f"{prefix}pk.json"), verbosity=0)
-        parts = [json.loads(resource().export(resource.tuned()).json) for resource in ALL]
-        (FOLDER / f"{prefix}tuned.json").write_text(json.dumps(parts))
+        if find_spec("import_export") is not None:
+            from resources import ALL
+
+            parts = [json.loads(resource().export(resource.tuned()).json) for resource in ALL]
+            (FOLDER / f"{prefix}tuned.json").write_text(json.dumps(parts))
 
     write("")
     with transaction.atomic():

@@ -55,12 +55,12 @@ class Server:
         return {**SERVERS[self._kind], "NAME": self._name(name)}
 
     def create(self, name: str) -> None:
-        self._execute(f"DROP DATABASE IF EXISTS {self._name(name)}", f"CREATE DATABASE {self._name(name)}")
+        self._execute(self._dropping(name), f"CREATE DATABASE {self._name(name)}")
 
     def copy(self, source: str, name: str) -> None:
         if self._kind == "postgres":
             self._execute(
-                f"DROP DATABASE IF EXISTS {self._name(name)}",
+                self._dropping(name),
                 f"CREATE DATABASE {self._name(name)} TEMPLATE {self._name(source)}",
             )
             return
@@ -68,7 +68,11 @@ class Server:
         self._copy_tables(self._name(source), self._name(name))
 
     def drop(self, name: str) -> None:
-        self._execute(f"DROP DATABASE IF EXISTS {self._name(name)}")
+        self._execute(self._dropping(name))
+
+    def _dropping(self, name: str) -> str:
+        # Also where a worker that was stopped is still connected.
+        return f"DROP DATABASE IF EXISTS {self._name(name)}{' WITH (FORCE)' if self._kind == 'postgres' else ''}"
 
     def _name(self, name: str) -> str:
         return f"{PREFIX}_{name}".replace("-", "_")
@@ -99,6 +103,11 @@ with connection.cursor() as cursor:
             "from django.db import connection\n"
         )
         subprocess.run([str(self._python), "-W", "ignore", "-c", head + program], check=True)
+
+
+def terminated(*_args: object) -> None:
+    """What a program does that is told to end: as after Ctrl-C, it removes its databases first."""
+    raise SystemExit(143)
 
 
 def store(kind: str, folder: Path, python: Path) -> Sqlite | Server:

@@ -2,12 +2,15 @@
 
 import capturing
 import exports
+import idle
 import imports
 import others
 from contestants import CONTESTANTS, find
 
 CONTESTANTS.sort(
-    key=lambda each: ("capture", "export", "import", "verify", "synchronize", "scan").index(each.work_kind)
+    key=lambda each: ("capture", "touch", "idle", "export", "import", "verify", "synchronize", "scan").index(
+        each.work_kind
+    )
 )
 
-__all__ = ["CONTESTANTS", "capturing", "exports", "find", "imports", "others"]
+__all__ = ["CONTESTANTS", "capturing", "exports", "find", "idle", "imports", "others"]

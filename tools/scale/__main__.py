@@ -14,6 +14,7 @@ PostgreSQL, a server at 127.0.0.1.
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,7 @@ BENCH = HERE.parent / "bench"
 sys.path[:0] = [str(HERE.parent), str(BENCH)]
 
 from environment import ROOT, EnvironmentFailedError, clean_environ, ensure  # noqa: E402
-from stores import store  # noqa: E402
+from stores import store, terminated  # noqa: E402
 
 
 def run(python, folder, databases, name, *words):
@@ -47,10 +48,13 @@ def main():
     parser.add_argument("--database", choices=("sqlite", "postgres", "mariadb"), default="sqlite")
     parser.add_argument("--sizes", default="10000,100000,1000000", help="changes in the log (default: %(default)s)")
     parser.add_argument("--plans", action="store_true", help="show the plans of the queries at the last size")
+    parser.add_argument("--no-venv", action="store_true", help="use this Python, which has what is needed")
     asked = parser.parse_args()
     extra = {"sqlite": "test", "postgres": "postgres", "mariadb": "mysql"}[asked.database]
     try:
-        python = ensure(ROOT / ".venv-test" / f"scale-{extra}", [f"{ROOT}[{extra}]"])
+        python = Path(sys.executable)
+        if not asked.no_venv:
+            python = ensure(ROOT / ".venv-test" / f"scale-{extra}", [f"{ROOT}[{extra}]"])
     except EnvironmentFailedError as error:
         print(f"tools/scale: {error}", file=sys.stderr)
         return 1
@@ -79,6 +83,7 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, terminated)
     try:
         sys.exit(main())
     except KeyboardInterrupt:
