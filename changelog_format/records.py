@@ -20,6 +20,7 @@ from .forms import (
     check_key,
     check_keys,
     check_model_label,
+    check_names,
     check_node_id,
     check_object,
     check_object_id,
@@ -65,10 +66,10 @@ ACTIONS = ("add", "change", "delete", "link", "unlink", "same")
 _COMMON = frozenset(
     {
         "type", "seq", "origin", "date", "base", "base_node", "action", "model", "version", "id", "key", "files",
-        "actor", "context", "resolution",
+        "withheld", "actor", "context", "resolution",
     }
 )  # fmt: skip
-_OPTIONAL = frozenset({"origin", "base_node", "version", "files", "actor", "context", "resolution"})
+_OPTIONAL = frozenset({"origin", "base_node", "version", "files", "withheld", "actor", "context", "resolution"})
 _BODY = {
     "add": frozenset({"fields", "refs"}),
     "change": frozenset({"fields", "refs"}),
@@ -123,6 +124,7 @@ class Change:
     fields: dict[str, Any] | None = None
     refs: dict[str, str] | None = None
     files: Mapping[str, FileRef] | None = None
+    withheld: tuple[str, ...] = ()
     field: str | None = None
     target: Target | None = None
     same: tuple[str, str] | None = None
@@ -131,7 +133,7 @@ class Change:
     resolution: bool = False
     extra: Mapping[str, Any] = attribute(default_factory=dict)
 
-    def to_dict(self) -> dict[str, Any]:  # noqa: C901  (one key after the other)
+    def to_dict(self) -> dict[str, Any]:  # noqa: C901, PLR0912  (one key after the other)
         """Return the object as it stands in the line, keys in their fixed order."""
         data: dict[str, Any] = {"type": "change", "seq": self.seq}
         if self.origin is not None:
@@ -152,6 +154,8 @@ class Change:
             data["refs"] = self.refs
         if self.files is not None:
             data["files"] = {name: ref.to_dict() for name, ref in self.files.items()}
+        if self.withheld:
+            data["withheld"] = list(self.withheld)
         if self.field is not None:
             data["field"] = self.field
         if self.target is not None:
@@ -192,6 +196,7 @@ class Change:
             fields=get("fields"),
             refs=get("refs"),
             files=read_files(data),
+            withheld=tuple(get("withheld", ())),
             field=get("field"),
             target=None if target is None else Target(model=target["model"], id=target["id"], key=target["key"]),
             same=None if same is None else (same[0], same[1]),
@@ -347,6 +352,10 @@ def _check_optional(data: dict[str, Any]) -> None:
         check_integer("version", data["version"], 1)
     if "files" in data:
         check_files(data["files"], data.get("fields"))
+    if "withheld" in data:
+        names = check_names("withheld", data["withheld"])
+        if not names or "fields" not in data:
+            raise RecordError("withheld is empty, or the change has no fields", rule="R81")
     if "actor" in data:
         check_text("actor", data["actor"])
     if "context" in data:

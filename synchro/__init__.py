@@ -38,6 +38,7 @@ A map, in the order in which one change travels::
       numbering     keeps primary keys as they were at their birthplace, where that is wanted
       recording     records verbatim, references, versions, conflicts, what is held
       entitlement   … and of which fields this deployment is not told the values
+      unseen        … and which values it is told, and did not get yet (completing: takes them when they come)
 
 Below them: registry (what is tracked), ordering, serialize and values (what a state looks like; pgvalues for
 PostgreSQL's fields, storable for what a database cannot hold, embedded for keys inside values), naturalkeys,

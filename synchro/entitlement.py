@@ -90,11 +90,19 @@ class NotHeeded:
         origin = record.origin if isinstance(record, Change) else None
         maker = sender if origin is None else origin.node
         rules = self._rules(node_name(maker))
-        if rules is None:
+        passing = None if origin is None else self._rules(node_name(sender))
+        if rules is None and passing is None:
             return record
         if self._own is None:
             self._own = nodes.own_idents(self._using)
-        return record if maker in self._own else rules.without(record, version)
+        if maker in self._own:
+            return record
+        if sender in self._own:  # it was held here, as it was heeded then
+            passing = None
+        if rules is not None:
+            record = rules.without(record, version)
+        # What the maker is not told either nobody has from him.
+        return record if passing is None else passing.but_for(rules).without_passed_on(record, version)
 
 
 def restore(label: str, field: str, using: str = DEFAULT_DB_ALIAS) -> int:

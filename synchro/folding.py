@@ -1,9 +1,10 @@
 """The fold: of many changes of one object, the one that counts.
 
 Per object the change with the greatest ``(date, node)`` (not the last position: an imported change may be older than
-what it came after), on the earliest base; per m2m link the newest. Tombstones are kept, also of what was born within
-the range: the reader may have got it in another way. What was made on top of a decision between two versions is one
-itself: the reader may still be waiting for it.
+what it came after), on the earliest base; per m2m link the newest. Objects of which somebody withheld something on the
+way are not folded: the newest state does not say what that is. Tombstones are kept, also of what was born within the
+range: the reader may have got it in another way. What was made on top of a decision between two versions is one itself:
+the reader may still be waiting for it.
 
 They are told in an order in which each can be carried out: merges, deletions (children before parents), states (parents
 before children, known objects before new ones), links.
@@ -11,6 +12,7 @@ before children, known objects before new ones), links.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 
@@ -19,7 +21,7 @@ from django.db.models import Q
 from changelog_format import Change, ModelInfo, ObjectRecord
 from changelog_format.dates import format_date
 from synchro import ordering, registry, serialize, upcasting
-from synchro.models import Action, ChangeLog, Node
+from synchro.models import Action, ChangeLog, Node, RedactedField, Unseen
 from synchro.portable import PORTABLE_COLUMNS, LogRow, Missing, Translator
 from synchro.redacting import Redaction
 from synchro.versions import Key, Stamp
@@ -66,7 +68,8 @@ def folded_records(
     which signal handlers expect, without what was born and died in between, and also after object records of the rows
     of tracked models that they need and that did not change. *redaction*: what is not told.
     """
-    found = _folded(node, start, end, using, only, also)
+    apart = set() if direct else _apart(node, start, end, using)
+    found = _folded(node, start, end, using, only, also, apart=apart)
     if direct:
         found = sorted((each for each in found if not (each.born and each.gone)), key=lambda each: each.first_seq)
     folded = {each.row: each for each in found}
@@ -94,10 +97,27 @@ def _on_base(record: Change, each: _Folded, node: Node) -> Change:
     return replace(record, base=format_date(each.base.date), base_node=base_node, action=action)
 
 
+def _apart(node: Node, start: int, end: int, using: str) -> set[Key]:
+    """The objects of which all states are told: the newest does not say what a value is, or who gave it."""
+    found = set(Unseen.objects.using(using).values_list("change__root", "change__pk_text"))
+    if found or RedactedField.objects.using(using).exists():
+        rows = ChangeLog.objects.using(using).filter(log=node, seq__gt=start, seq__lte=end, link="", imported=True)
+        found.update(rows.filter(payload__contains='"withheld":[').values_list("root", "pk_text"))
+    return {Key(root, text) for root, text in found}
+
+
 def _folded(
-    node: Node, start: int, end: int, using: str, only: Collection[str] | None, also: Collection[int]
+    node: Node,
+    start: int,
+    end: int,
+    using: str,
+    only: Collection[str] | None,
+    also: Collection[int],
+    *,
+    apart: Collection[Key],
 ) -> list[_Folded]:
     found: dict[object, _Folded] = {}
+    singly: dict[Key, list[_Folded]] = defaultdict(list)
     wanted = Q(seq__gt=start, seq__lte=end)
     if also:
         wanted |= Q(pk__in=also)
@@ -118,11 +138,15 @@ def _folded(
         named = link if imported else upcasting.current_link(model, version, link)
         key = None if action == Action.SAME else Key(root, pk_text, named)
         each = found.get(key or seq)
-        if each is None:
+        if each is None or key in apart:
             born = base is None and action in (Action.ADD, Action.LINK)
             kind = _MERGE if action == Action.SAME else _LINK if link else _OBJECT
-            found[key or seq] = _Folded(key, seq, born, base, stamp, pk, gone, model, kind, resolution)
-            continue
+            alone = _Folded(key, seq, born, base, stamp, pk, gone, model, kind, resolution)
+            if key is not None and key in apart:
+                singly[key].append(replace(alone))
+            if each is None:
+                found[key or seq] = alone
+                continue
         if base is None or (each.base is not None and base < each.base):
             each.base = base
         if stamp > each.stamp:
@@ -138,7 +162,11 @@ def _folded(
             return _OBJECT, -ranks[each.model], False, each.first_seq
         return _OBJECT, ranks[each.model], each.born, each.first_seq
 
-    return sorted(found.values(), key=place)
+    return [
+        part
+        for each in sorted(found.values(), key=place)
+        for part in ([each] if each.gone or each.key is None else singly.get(each.key, [each]))
+    ]
 
 
 def _ranks(labels: Collection[str]) -> dict[str, int]:

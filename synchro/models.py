@@ -476,6 +476,25 @@ class RedactedField(models.Model):
         return f"{self.model}.{self.field}"
 
 
+class Unseen(models.Model):
+    """The value that ``change`` gave to ``field`` of its object is told to this deployment, and did not come yet.
+
+    Somebody who is not told it was quicker with the rest of the change. ``before`` is, as JSON, what the row had there
+    then: as long as it has, nobody here knows better, and this deployment's own changes go without it. The change stays
+    in the log until the same change comes with the value, or a later one that has one.
+    """
+
+    change = models.ForeignKey(ChangeLog, models.CASCADE, related_name="unseen")
+    field = ExactCharField(max_length=LABEL_LENGTH)
+    before = models.TextField()
+
+    class Meta:
+        constraints: ClassVar = [models.UniqueConstraint(fields=["change", "field"], name="synchro_unseen_field")]
+
+    def __str__(self) -> str:
+        return f"{self.change_id} {self.field}"
+
+
 class HeldFile(models.Model):
     """The content of a file that came with a held change: in the default storage under ``name`` until that goes in."""
 

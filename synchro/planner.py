@@ -6,7 +6,7 @@ and the changes that are held. It reads, and writes nothing; :mod:`synchro.apply
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -202,6 +202,29 @@ class Planner:
             except (HoldError, values.UndecodableValueError):
                 continue  # it was held, or is superseded
         keep_parents(plan, self.outlook)
+        return plan
+
+    def plan_fields(self, wanted: Sequence[tuple[Incoming, Collection[str]]]) -> Plan:
+        """Write of each change, which was taken before, the named fields alone, where the object is here."""
+        plan = Plan()
+        self._load([change for change, _ in wanted])
+        for change, names in wanted:
+            record: Any = change.record
+            try:
+                spec = self._spec(change)
+                slot = self.outlook.by_id(spec, record.id)
+                if slot is None or spec.label not in slot.rows:
+                    continue
+                given = self._values(plan, spec, record)
+            except (HoldError, values.UndecodableValueError):
+                continue
+            self._name_files(spec, record, slot, given)
+            named = {name: value for name, value in given.items() if name in names}
+            if slot.state is not None and equal(spec, slot.state, named):
+                continue
+            self._write(plan, slot, spec, named, change)
+            plan.counts["changed"] += 1
+            plan.details.append(("changed", record.model, record.id))
         return plan
 
     def _plan_object_again(self, plan: Plan, spec: ModelSpec, change: Incoming) -> None:

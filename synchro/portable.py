@@ -360,7 +360,11 @@ class Translator:
         if row.action == Action.DELETE:
             return Change(**common, action="delete", key=key)
         fields, refs = self._portable(shape, state, targets, names)
-        return Change(**common, action=row.action, key=key, fields=fields, refs=refs)
+        withheld: tuple[str, ...] = ()
+        if self._redaction is not None and shape.spec is not None and not shape.past:
+            logged = orjson.loads(row.payload)
+            withheld = tuple(sorted(self._redaction.withheld(shape.spec.label, logged, own=True)))
+        return Change(**common, action=row.action, key=key, fields=fields, refs=refs, withheld=withheld)
 
     @staticmethod
     def _portable(

@@ -23,7 +23,7 @@ from django.utils.translation import gettext as _
 
 from synchro import nodes, serialize
 from synchro.errors import PruneError
-from synchro.models import Action, ChangeLog, Conflict, Destination, Held, Node, Version
+from synchro.models import Action, ChangeLog, Conflict, Destination, Held, Node, Unseen, Version
 from synchro.successions import succeeded
 from synchro.versions import Stamp
 
@@ -160,11 +160,17 @@ def _superseded(node: Node, upto: int, before: dt.datetime | None, using: str) -
 
 
 def _dispensable(pks: Collection[int], using: str) -> Iterator[int]:
-    """Those of *pks* that no current version rests on, that are not held, and that wait for no decision."""
+    """Those of *pks* that no current version rests on, that are not held, and that wait for no decision.
+
+    Of an object of which some value did not come yet all stay: they tell which one is the latest.
+    """
     current = Version.objects.filter(
         root=OuterRef("root"), pk_text=OuterRef("pk_text"), link=OuterRef("link"), change_id=OuterRef("pk")
     )
     rows = ChangeLog.objects.using(using).filter(pk__in=list(pks)).order_by("pk")
     held = Held.objects.filter(change=OuterRef("pk"))
     waiting = Conflict.objects.filter(change_id=OuterRef("pk"), held=True)
-    yield from rows.exclude(Exists(current)).exclude(Exists(held)).exclude(Exists(waiting)).values_list("pk", flat=True)
+    unseen = Unseen.objects.filter(change__root=OuterRef("root"), change__pk_text=OuterRef("pk_text"))
+    for needed in (current, held, waiting, unseen):
+        rows = rows.exclude(Exists(needed))
+    yield from rows.values_list("pk", flat=True)

@@ -17,7 +17,7 @@ import orjson
 from django.db import connections, models
 
 from changelog_format import Change
-from synchro import changelog, digests, links, nodes, pks, registry, serialize, tables, upcasting, versions
+from synchro import changelog, digests, links, nodes, pks, registry, serialize, tables, unseen, upcasting, versions
 from synchro.changelog import Entry, Restated
 from synchro.models import Action, ChangeLog, Version
 from synchro.plan import Incoming
@@ -188,6 +188,7 @@ class _Known:
         self.alive = {key: cur for key, cur in current.items() if not cur.deleted}
         self._changes = _changes([cur.change_id for cur in self.alive.values() if cur.change_id is not None], using)
         imported = {pk: change for pk, change in self._changes.items() if change.imported}
+        self._unseen = unseen.fields_of(self.alive, using)
         self._as_told = _hold_as_told(imported, using)
         self.digests = digests.remembered(
             [key for key, cur in self.alive.items() if cur.change_id not in self._changes], using
@@ -215,7 +216,9 @@ class _Known:
             return False
         if change.imported:
             return self._as_told[self.alive[key].change_id or 0]
-        return _covers(_as_of_now(change), state)
+        logged = _as_of_now(change)
+        unknown = self._unseen.get(key, set()) - logged.keys()
+        return _covers({**logged, **{name: state[name] for name in unknown if name in state}}, state)
 
     def sibling_holds(self, spec: ModelSpec, key: Key, state: serialize.State) -> bool:
         """An object that is of two classes side by side has one newest change; the other class's last one is here."""

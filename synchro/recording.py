@@ -27,6 +27,7 @@ from synchro import (
     registry,
     serialize,
     tables,
+    unseen,
     upcasting,
     versions,
 )
@@ -78,6 +79,8 @@ class Recorder:
         # Objects whose newest change lacks what its maker is not told, and this deployment is.
         self._partial: dict[tuple[str, str], ModelSpec] = {}
         self._owned = {} if direct else entitlement.owned(using)
+        self._unseen = unseen.Noting(using)
+        self._direct = direct
         self._decided_links: dict[tuple[ModelSpec, str, str, str], bool] = {}
         self.retrying = False
 
@@ -106,6 +109,8 @@ class Recorder:
         self._merges(plan.merges)
         self._decisions(plan)
         self._note_partial(plan, batch)
+        if not self._direct:  # what REMOTE is told only its own settings would say
+            self._unseen.note(plan, batch, entries, self._owned)
         self._deferred += plan.deferred
         self._held_objects(plan, batch)
 
@@ -486,6 +491,11 @@ class Recorder:
             if owned and state is not None and not owned <= state.keys():
                 self._partial[place] = spec
 
+    def whole(self, places: Mapping[unseen.Place, ModelSpec]) -> None:
+        """Objects that lacked something that this deployment is told have it by now."""
+        if self._owned:
+            self._partial.update(places)
+
     def _note_nulled(self, spec: ModelSpec, text: str) -> None:
         """A row of *spec* was set to NULL by a deletion.
 
@@ -518,7 +528,9 @@ class Recorder:
             kept = dict.fromkeys(pk for pk in of_spec.values() if pk in alive[spec])
             changelog.log_rows(spec, kept, Action.CHANGE, using, resolution=True)
         combined: dict[ModelSpec, dict[Any, None]] = defaultdict(dict)
-        for spec, text in [*self._combined, *((spec, text) for (_, text), spec in self._partial.items())]:
+        lacking = unseen.unfinished(self._partial, using)
+        partial = [(spec, text) for (root, text), spec in self._partial.items() if (root, text) not in lacking]
+        for spec, text in [*self._combined, *partial]:
             pk = references.pk_value(spec, text)
             if pk is not None and pk not in alive.get(spec, ()):
                 combined[spec][pk] = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias, TypeVar
 
@@ -293,7 +293,16 @@ class Redaction:
         kept = {name for name in fields if name not in changed}
         files = {name: ref for name, ref in (record.files or {}).items() if name in kept}
         refs = {name: each for name, each in (record.refs or {}).items() if name in kept}
-        return replace(record, fields=fields, refs=refs, files=files or None)
+        told = replace(record, fields=fields, refs=refs, files=files or None)
+        return _naming(told, self.withheld(record.model, record.fields, own=own))
+
+    def withheld(self, label: str, names: Collection[str], *, own: bool) -> set[str]:
+        """Those of the fields *names* of a change that it has, and that are not told as it has them.
+
+        Of what this deployment is not told its *own* changes have nothing, whatever its row says.
+        """
+        lacking = self.own.get(label, frozenset()) if own else frozenset()
+        return (self._values(label, own=own).keys() & names) - lacking
 
     def without(self, record: Record, version: int) -> Record:
         """*record*, which came from somebody who is not told these fields, without what it says of them."""
@@ -312,6 +321,38 @@ class Redaction:
         refs = {name: each for name, each in (record.refs or {}).items() if name in fields}
         files = {name: ref for name, ref in (record.files or {}).items() if name in fields}
         return replace(record, fields=fields, refs=refs, files=files or None)
+
+    def but_for(self, other: Redaction | None) -> Redaction:
+        """This one without the fields that *other* has."""
+        if other is None:
+            return self
+        rules = {
+            label: kept
+            for label, fields in self.rules.items()
+            if (kept := {name: by for name, by in fields.items() if name not in other.rules.get(label, {})})
+        }
+        return Redaction(rules)
+
+    def without_passed_on(self, record: Record, version: int) -> Record:
+        """*record*, which somebody passes on who is not told these fields, and who made it may be.
+
+        Without what it says of them; it says that they are withheld, even if who passes it on does not.
+        """
+        if record.fields is None:
+            return record
+        now = upcasting.current_label(record.model)
+        changed = self._values(now, own=False)
+        model = registry.by_label(now)
+        here = None if model is None else registry.spec(model).version
+        names = changed.keys() if version == here else changed.keys() & record.fields.keys()
+        return _naming(self.without(record, version), names)
+
+
+def _naming(record: Record, names: Collection[str]) -> Record:
+    """*record*, saying that *names* were withheld on the way."""
+    if not names or not isinstance(record, Change):
+        return record
+    return replace(record, withheld=tuple(sorted({*record.withheld, *names})))
 
 
 def _replaced(label: str, name: str, column: registry.AnyField | None, value: Any, by: Any) -> Any:

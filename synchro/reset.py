@@ -6,7 +6,7 @@ from django.db import DEFAULT_DB_ALIAS
 from django.utils import timezone
 
 from synchro import nodes, reconciling, restating
-from synchro.models import Action, ChangeLog, Conflict, Destination, Held, RemoteHeld, Version, options
+from synchro.models import Action, ChangeLog, Conflict, Destination, Held, RemoteHeld, Unseen, Version, options
 from synchro.seal import seal_pending
 
 
@@ -31,7 +31,8 @@ def reset_synchro(using: str = DEFAULT_DB_ALIAS) -> None:
         # What somebody else commits at this moment is pending: it was not looked at, and stays.
         rows = ChangeLog.objects.using(using).filter(log__isnull=False).exclude(pk__in=held).exclude(pk__in=waiting)
         tombs = Version.objects.using(using).filter(deleted=True, change_id__isnull=False).values("change_id")
-        rows = rows.exclude(log=node, action=Action.SAME)
+        unseen = Unseen.objects.using(using).values("change")  # what did not come yet is waited for all the same
+        rows = rows.exclude(log=node, action=Action.SAME).exclude(pk__in=unseen)
         rows = rows.exclude(log=node, action__in=[Action.DELETE, Action.UNLINK], pk__in=tombs)
         rows._raw_delete(using)  # noqa: SLF001  delete() would load them all, to look for what is held
         RemoteHeld.objects.using(using).all().delete()

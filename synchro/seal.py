@@ -30,6 +30,7 @@ from synchro import (
     serialize,
     tables,
     touches,
+    unseen,
     upcasting,
     values,
     versions,
@@ -107,6 +108,7 @@ def seal_pending(node: Node, using: str, *, targets: bool = True) -> int:
         noted |= fresh
         _seal_part(node, part, logged if targets else None, using)
     if node.seq != start:
+        unseen.hush(node.pk, start, using)
         latest = changelog.now() + tolerance()
         if node.clock > latest:
             message = _(

@@ -31,9 +31,11 @@ from synchro import (
     serialize,
     settling,
     successions,
+    unseen,
     upcasting,
 )
 from synchro.checkpoints import Checkpoints
+from synchro.completing import Completing
 from synchro.conf import Policy
 from synchro.drift import Difference
 from synchro.errors import ClockError, ConflictError, DanglingError, HeldError, RestoredError
@@ -138,6 +140,7 @@ class Taking:
         self._still_held: Sequence[Incoming] = ()
         self.files = IncomingFiles(using, reading=dry_run)
         self._known: list[Incoming] = []
+        self._told: list[Incoming] = []
         self._plan: Plan | None = None
 
     @property
@@ -182,6 +185,7 @@ class Taking:
             if express is not None and self._take_plain(chunk, express, planner, recorder, checkpoints):
                 continue
             self._take_batch(self._unknown(chunk, checkpoints), planner, recorder)
+            self._complete(planner, recorder)
             self._mend(planner, recorder)
             if express is not None:
                 express.forget()
@@ -382,7 +386,7 @@ class Taking:
         renamed = successions.Renamed(self._header.successions, self._using)
         ordinary = self._spelled and self._compare and not (self._careful or self._direct or self._keys or renamed)
         redacting = any(conf.redactions().values())  # records may have more than their makers may say
-        if redacting or not (ordinary and EXPRESS and planner.decider.undisturbed):
+        if redacting or unseen.any_left(self._using) or not (ordinary and EXPRESS and planner.decider.undisturbed):
             return None
         lock = sealed_lock(node, self._using)
         return Express(self._header.node.id, self._versions, node.ident, lock, self._using)
@@ -425,6 +429,7 @@ class Taking:
             heeded = record if self._direct else self._not_heeded.without(record, sender, version)
             incoming.append(self._renamed(Incoming.of(heeded, sender, version, self._keys)))
         fresh, known = checkpoints.unknown(incoming)
+        self._told = incoming
         if self._vouch is not None:
             for origin in {change.stamp.node for change in fresh} - {sender}:
                 self._vouch(origin)
@@ -433,6 +438,15 @@ class Taking:
             new = set(map(id, fresh))
             self._known += [each for each in incoming if id(each) not in new]
         return fresh
+
+    def _complete(self, planner: Planner, recorder: Recorder) -> None:
+        """Take what the chunk says of fields that did not come before: also of changes that were known."""
+        done, whole = Completing(planner, self._vouch, self._using).take(self._told)
+        self._tables |= apply.touched_tables(done.operations)
+        self._counts.update(done.counts)
+        for what, label, _object in done.details:
+            self._of_models[label][what] += 1
+        recorder.whole(whole)
 
     def _mend(self, planner: Planner, recorder: Recorder) -> None:
         """Write again what was sent again, is the newest that is known of its object, and is not what the row holds.

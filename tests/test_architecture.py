@@ -27,7 +27,7 @@ LAYERS = tuple(
             "deciding ancestry reviving combining unlogged plan merging merging_rows merging_registers apply claims "
             "parking removing recording entitlement checkpoints numbering express express_models express_writing alike "
             "import_report lines locking resolving portable restoring restating digests "
-            "settling"
+            "settling unseen completing"
         ),
         "capture deletions cascades links changelog references versions pointing serialize nodes schemas relabelling",
         (

@@ -8,10 +8,7 @@ from synchro.models import Conflict
 from tests.app.deploy import at, take, write
 from tests.project.shop.models import Note
 
-pytestmark = [
-    pytest.mark.django_db(databases=["default", "hq", "ship"]),
-    pytest.mark.xfail(strict=True, reason="README, Limits known today: the value is lost among those that are told it"),
-]
+pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
 SECRET = "SENTINEL-7f3a"
 NAMES = {"default": "office", "hq": "hq", "ship": "ship"}
 
