@@ -280,6 +280,7 @@ def good() -> dict[str, tuple[Header, list[Change | ObjectRecord | FilePiece], i
             [change(1, fields={"geonameid": 1, "country": None}, refs={})],
             4096,
         ),
+        "withheld": (header(1), [change(1, fields={"geonameid": 1}, refs={}, withheld=("country", "name"))], 4096),
         "only": (header(9, only=("geo.city", "geo.tag")), [change(2), change(5)], 4096),
         "versions": in_versions(),
         "files": with_files(),
@@ -558,7 +559,7 @@ def bad_values() -> dict[str, bytes]:
 
 
 def bad_records() -> dict[str, bytes]:
-    """Return the bundles with records that are not of their form: R28 to R50."""
+    """Return the bundles with records that are not of their form: R28 to R50, R81."""
     tag = {"model": "geo.tag", "id": f"{OFFICE}/77", "key": None}
     obj = COUNTRY_OBJECT.to_dict()
     other = without(CITY_1.to_dict(), "version")

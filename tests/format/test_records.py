@@ -58,7 +58,8 @@ def changes(draw):
     body = {}
     object_id = draw(IDS)
     if action in {"add", "change"}:
-        body = {"fields": draw(FIELDS), "refs": draw(REFS)}
+        withheld = draw(st.sampled_from([(), (), ("name",), ("name", "x")]))
+        body = {"fields": draw(FIELDS), "refs": draw(REFS), "withheld": withheld}
     elif action in {"link", "unlink"}:
         body = {"field": "tags", "target": Target(model=draw(MODELS), id=draw(IDS), key=draw(KEYS))}
     elif action == "same":
@@ -100,8 +101,8 @@ def test_what_is_read_is_what_was_written(records, extra, level, frame_size):
 @given(changes())
 def test_the_order_of_the_keys_is_fixed(record):
     order = [
-        "type", "seq", "origin", "date", "base", "base_node", "action", "model", "id", "key", "fields", "refs", "field",
-        "target", "same", "actor", "context", "resolution",
+        "type", "seq", "origin", "date", "base", "base_node", "action", "model", "id", "key", "fields", "refs", "withheld",
+        "field", "target", "same", "actor", "context", "resolution",
     ]  # fmt: skip
     keys = list(record.to_dict())
     known = [key for key in keys if key in order]
@@ -120,7 +121,7 @@ def test_without_any_one_key_a_change_is_another_or_refused(record, data):
     except RecordError as error:
         assert error.rule in {"R29", "R46", "R48"}  # noqa: PT017
     else:
-        assert key in {"origin", "base_node", "actor", "context", "resolution"} | record.extra.keys()
+        assert key in {"origin", "base_node", "withheld", "actor", "context", "resolution"} | record.extra.keys()
 
 
 def test_header_round_trip_with_everything():

@@ -100,6 +100,7 @@ def null_breaks():
     for name, rule in (
         ("origin", "R29"),
         ("base_node", "R31"),
+        ("withheld", "R29"),
         ("actor", "R29"),
         ("context", "R29"),
         ("resolution", "R50"),
