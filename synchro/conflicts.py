@@ -68,7 +68,19 @@ class ConflictInfo:
     def differing(self) -> list[str]:
         """The names of the fields in which the two versions differ."""
         mine, theirs = self.local.get("fields") or {}, self.incoming.get("fields") or {}
-        return [name for name in dict.fromkeys([*mine, *theirs]) if mine.get(name) != theirs.get(name)]
+        untold = self.untold()
+        return [
+            name
+            for name in dict.fromkeys([*mine, *theirs])
+            if mine.get(name) != theirs.get(name) and name not in untold
+        ]
+
+    def untold(self) -> list[str]:
+        """The names of the fields that only one of two states says something of."""
+        mine, theirs = self.local.get("fields") or {}, self.incoming.get("fields") or {}
+        if not (mine and theirs):
+            return []
+        return [name for name in dict.fromkeys([*mine, *theirs]) if (name in mine) != (name in theirs)]
 
 
 def conflicts(*, held: bool | None = True, using: str = DEFAULT_DB_ALIAS) -> list[ConflictInfo]:

@@ -42,10 +42,11 @@ _State = tuple[Mapping[str, Any], Mapping[str, str]]
 class Step:
     """One change of the object: ``node`` made it, at its position ``seq``; both are None while it is pending.
 
-    ``fields`` is what it did to the fields (for the first state that is known, every field). ``link`` is the m2m field
-    of a link and ``target`` what is at its other end, by natural key or id. ``same``: two ids that turned out to be one
-    object. ``unaware``: it was made without knowing of the change before. ``held``: why it could not be applied here
-    yet. ``file`` is the bundle that it was read from, ``entry`` its primary key in the log.
+    ``fields`` is what it did to the fields (for the first state that is known, every field), and ``withheld`` names
+    those of which it is not told here. ``link`` is the m2m field of a link and ``target`` what is at its other end, by
+    natural key or id. ``same``: two ids that turned out to be one object. ``unaware``: it was made without knowing of
+    the change before. ``held``: why it could not be applied here yet. ``file`` is the bundle that it was read from,
+    ``entry`` its primary key in the log.
     """
 
     date: str
@@ -59,6 +60,7 @@ class Step:
     reason: str | None
     context: Mapping[str, Any]
     fields: tuple[Difference, ...] = ()
+    withheld: tuple[str, ...] = ()
     link: str | None = None
     target: Any = None
     same: tuple[str, str] | None = None
@@ -455,6 +457,7 @@ def _step(found: _Found) -> Step:
         actor=change.actor,
         reason=reason if isinstance(reason, str) else None,
         context=context,
+        withheld=change.withheld,
         link=change.field,
         target=None if target is None else target.key if target.key is not None else target.id,
         same=change.same,

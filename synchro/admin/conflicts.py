@@ -14,7 +14,7 @@ from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import path
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext
 
 from synchro import conflicts, reasons, registry, values
 from synchro.actors import REASON
@@ -326,7 +326,12 @@ def _rows(found: ConflictInfo, after: Mapping[str, str], posted: Mapping[str, An
 
 
 def _text(found: ConflictInfo, side: Mapping[str, Any], name: str) -> str:
-    return display.value_text(found.model, name, _value(side, name)) if side.get("fields") else display.NOTHING
+    fields = side.get("fields")
+    if not fields:
+        return display.NOTHING
+    if name not in fields:
+        return pgettext("status", "not told")
+    return display.value_text(found.model, name, _value(side, name))
 
 
 def _may_be_given(label: str, name: str) -> bool:

@@ -17,7 +17,7 @@ from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import path
 from django.utils.html import format_html
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext
 
 from changelog_format.history import ABSENT
 from synchro import naming, naturalkeys, pks, reasons, references, registry, tables, timeline
@@ -199,6 +199,11 @@ def _told(step: timeline.Step) -> dict[str, Any]:
         }
         for each in step.fields
         if not first or each.after is not None
+    ]
+    unknown = pgettext("status", "not told")
+    differences += [
+        {"name": display.field_name(step.model, name), "before": "" if first else display.NOTHING, "after": unknown}
+        for name in step.withheld
     ]
     return {
         "step": step,

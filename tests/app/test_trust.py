@@ -18,6 +18,7 @@ from changelog_format import (
     EncryptionError,
     ExpiredKeyError,
     Moved,
+    NodeInfo,
     Origin,
     RelayError,
     SignatureError,
@@ -30,7 +31,7 @@ from changelog_format import (
 )
 from changelog_format.dates import format_date
 from changelog_format.keys import public_text, secret_text
-from synchro import export_bundle, import_bundle, import_bundles
+from synchro import WITHHELD, export_bundle, import_bundle, import_bundles
 from synchro.checks import check_synchro
 from synchro.errors import KeySettingError, RequestError
 from synchro.models import ChangeLog, Destination, Node
@@ -38,7 +39,7 @@ from synchro.replaying import replay
 from synchro.requests import answer, everything_since, read_request, write_request
 from synchro.splitting import export_parts
 from tests.app.deploy import assert_same, at, brought, carry, rolled_back, take, unchanged, write
-from tests.project.shop.models import Country, Tag
+from tests.project.shop.models import Country, Note, Tag
 
 pyrage = pytest.importorskip("pyrage")
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
@@ -233,6 +234,30 @@ def forged_signed(data, ident, by):
         for record in [*records, replace(last, origin=Origin(node=ident, seq=77))]:
             writer.write(record)
     return stream.getvalue()
+
+
+def test_a_value_that_is_waited_for_is_taken_only_from_whom_may_relay_it():
+    rules = override_settings(SYNCHRO_REDACT={"ship": {"shop.note": {"text": WITHHELD}}})
+    with rules:
+        Note.objects.create(char="x", text="of the office")
+        to_ship, whole = signed(to="ship"), signed(to=HQ)
+    take(to_ship, "ship")
+    onward = signed("ship", by="ship", to=HQ)
+    with rules, trusting(ship=f"{PUBLIC['ship']} relays=office"):
+        take(onward)
+    with open_bundle(io.BytesIO(whole)) as reader:
+        header, [change] = reader.header, list(reader)
+    fields = {**change.fields, "text": "invented"}
+    stream = io.BytesIO()
+    by_eve = replace(header, node=NodeInfo(id="eve-00000001", name="eve"))
+    with BundleWriter(stream, by_eve, signer=Signer.load(SECRET["eve"])) as writer:
+        writer.write(replace(change, fields=fields, origin=Origin(node=header.node.id, seq=change.seq)))
+    with rules, trusting(eve=PUBLIC["eve"]):
+        assert brought(take(stream.getvalue())) == {"already_known": 1}
+    assert at(Note, HQ).get().text == ""
+    with rules, trusting(office=PUBLIC["office"]):
+        assert brought(take(whole)) == {"changed": 1, "already_known": 1}
+    assert at(Note, HQ).get().text == "of the office"
 
 
 def test_own_bundles_come_back_from_an_archive_by_the_own_key(bundle):

@@ -101,8 +101,8 @@ def test_what_is_read_is_what_was_written(records, extra, level, frame_size):
 @given(changes())
 def test_the_order_of_the_keys_is_fixed(record):
     order = [
-        "type", "seq", "origin", "date", "base", "base_node", "action", "model", "id", "key", "fields", "refs", "withheld",
-        "field", "target", "same", "actor", "context", "resolution",
+        "type", "seq", "origin", "date", "base", "base_node", "action", "model", "id", "key", "fields", "refs",
+        "withheld", "field", "target", "same", "actor", "context", "resolution",
     ]  # fmt: skip
     keys = list(record.to_dict())
     known = [key for key in keys if key in order]

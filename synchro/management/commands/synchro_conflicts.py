@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -141,10 +141,16 @@ class Command(SpokenCommand):
             if side.get("action") == "delete":
                 told.append(pgettext("side", "deleted"))
             self.stdout.write(cleaned(f"  {name:9} {', '.join(told)}"))
-        for name in each.differing():
-            mine, theirs = ((side.get("fields") or {}).get(name) for side in (each.local, each.incoming))
+        untold = each.untold()
+        for name in [*each.differing(), *untold]:
+            mine, theirs = (_told(side, name, untold) for side in (each.local, each.incoming))
             text = _("%(field)s: %(mine)s here, %(theirs)s incoming")
-            self.stdout.write(cleaned("  " + text % {"field": name, "mine": _text(mine), "theirs": _text(theirs)}))
+            self.stdout.write(cleaned("  " + text % {"field": name, "mine": mine, "theirs": theirs}))
+
+
+def _told(side: Mapping[str, Any], name: str, untold: Collection[str]) -> str:
+    fields = side.get("fields") or {}
+    return pgettext("status", "not told") if name in untold and name not in fields else _text(fields.get(name))
 
 
 def _made(side: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy, ngettext
+from django.utils.translation import gettext_lazy, ngettext, pgettext
 
 from changelog_format import BundleReader, open_bundle
 from changelog_format.history import ABSENT
@@ -113,7 +113,9 @@ class Command(SpokenCommand):
         for each in step.fields:
             before = "" if each.before is ABSENT else f"{self._shown(each.before)} → "
             self._say(f"  {each.field}: {before}{self._shown(each.after)}")
-        if step.action == "change" and not step.fields:
+        for name in step.withheld:
+            self._say(f"  {name}: {pgettext('status', 'not told')}")
+        if step.action == "change" and not (step.fields or step.withheld):
             self._say("  " + _("as it was before"))
 
     def _shown(self, value: Any) -> str:
