@@ -22,7 +22,7 @@ from synchro.plan import Incoming, Plan
 from synchro.planner import Planner
 from synchro.registry import ModelSpec
 from synchro.trust import Vouch
-from synchro.unseen import ROW, STATES, Place, Row, logs, marks_of, newest_of, spec_of, state_of
+from synchro.unseen import ROW, STATES, Place, Row, any_left, logs, marks_of, newest_of, spec_of, state_of
 from synchro.versions import Key
 
 
@@ -34,19 +34,20 @@ class Completing:
         self._planner = planner
         self._vouch = vouch
         self._using = using
-        self.wanted = Unseen.objects.using(using).exists()
         redacted = bool(redacting.withheld_from_somebody()) or RedactedField.objects.using(using).exists()
-        self._may_lack = self.wanted or redacted
+        self._may_lack = redacted or any_left(using)
 
-    def take(self, changes: Sequence[Incoming]) -> tuple[Plan, dict[Place, ModelSpec]]:
-        """What was written for *changes*, which are all known by now; and the objects that are whole by that."""
-        self.wanted = self.wanted or (self._may_lack and Unseen.objects.using(self._using).exists())
+    def take(self, changes: Sequence[Incoming], *, noted: bool) -> tuple[Plan, dict[Place, ModelSpec]]:
+        """What was written for *changes*, which are all known by now; and the objects that are whole by that.
+
+        *noted*: some of what came before in this import lacks something.
+        """
         told = {
             (change.stamp.node, change.origin_seq): change
             for change in changes
             if isinstance(change.record, Change) and change.record.fields is not None
         }
-        if not told or not (self.wanted or self._may_lack):
+        if not told or not (noted or self._may_lack):
             return Plan(), {}
         pairs = self._logged(told)
         lacking = {row.pk: names for row, change in pairs if (names := _filled(row, change))}

@@ -491,6 +491,11 @@ class Recorder:
             if owned and state is not None and not owned <= state.keys():
                 self._partial[place] = spec
 
+    @property
+    def noted(self) -> bool:
+        """Whether something that came lacks what this deployment is told."""
+        return self._unseen.noted
+
     def whole(self, places: Mapping[unseen.Place, ModelSpec]) -> None:
         """Objects that lacked something that this deployment is told have it by now."""
         if self._owned:

@@ -141,6 +141,7 @@ class Taking:
         self.files = IncomingFiles(using, reading=dry_run)
         self._known: list[Incoming] = []
         self._told: list[Incoming] = []
+        self._completing: Completing | None = None
         self._plan: Plan | None = None
 
     @property
@@ -441,7 +442,9 @@ class Taking:
 
     def _complete(self, planner: Planner, recorder: Recorder) -> None:
         """Take what the chunk says of fields that did not come before: also of changes that were known."""
-        done, whole = Completing(planner, self._vouch, self._using).take(self._told)
+        if self._completing is None:
+            self._completing = Completing(planner, self._vouch, self._using)
+        done, whole = self._completing.take(self._told, noted=recorder.noted)
         self._tables |= apply.touched_tables(done.operations)
         self._counts.update(done.counts)
         for what, label, _object in done.details:

@@ -138,6 +138,7 @@ class Noting:
     def __init__(self, using: str) -> None:
         self._using = using
         self._lacking: Mapping[str, frozenset[str]] | None = None
+        self.noted = False
 
     def note(self, plan: Plan, batch: Sequence[Incoming], entries: Mapping[int, int], owned: Owned) -> None:
         """*plan* has been carried out; *entries* are the rows of the log for the numbers of *batch*.
@@ -184,6 +185,7 @@ class Noting:
                 if state is not None and name in state and (newest is None or row.stamp > newest.stamp):
                     fresh.append(Unseen(change_id=row.pk, field=name, before=orjson.dumps(state[name]).decode()))
         Unseen.objects.using(using).bulk_create(fresh, ignore_conflicts=True)
+        self.noted = self.noted or bool(fresh)
 
 
 def unfinished(places: Collection[Place], using: str) -> set[Place]:

@@ -73,7 +73,7 @@ def whole():
     records = [{"type": "file", **OF_FILE, "at": 0, "data": "YWJj"}]
     for seq, (action, body) in enumerate(
         (
-            ("add", state),
+            ("add", {**state, "withheld": ["remarks"]}),
             ("link", {"field": "tags", "target": {"model": "geo.tag", "id": f"{OFFICE}/3", "key": ["t"]}}),
             ("same", {"same": [f"{OFFICE}/1", f"{OFFICE}/2"]}),
             ("delete", {}),
