@@ -72,18 +72,53 @@ class Parting:
     seen: int
 
 
+class _Comparison:
+    """What others have of the log of *node*, position by position, against what it has itself."""
+
+    def __init__(self, node: Node, using: str) -> None:
+        self._node = node
+        self._using = using
+        self._matched = 0
+        self._wrong = 0
+        self._bound: int | None = None  # the date of the first change that the log lacks
+
+    def add(self, seq: int, theirs: int | None, ours: int | None) -> None:
+        """Others have a change of the date *theirs* at the position *seq*, and this log one of the date *ours*."""
+        if seq > self._node.seq or (None not in (theirs, ours) and ours != theirs):
+            self._wrong = min(self._wrong or seq, seq)
+            if theirs is not None:
+                self._bound = theirs if self._bound is None else min(self._bound, theirs)
+        elif ours is not None and theirs is not None:
+            self._matched = max(self._matched, seq)
+
+    def parting(self, acked: int) -> Parting | None:
+        """Where the two lines part; *acked* is what who tells of the other one said to have, at an earlier import.
+
+        A log is one line: where two have the same change at one position, they have the same ones before. But others
+        than who is heard may have gone along with this line since it was set back, and what they say of it, or what was
+        passed on of it, is not in the other one. What the log lost was made before all that it got since, so of its own
+        changes only those are common that are older than what it lacks; what it took from elsewhere after them goes out
+        once more, to those who may not have it.
+        """
+        if not self._wrong:
+            return None
+        common = min(max(self._matched, acked), self._wrong - 1, self._node.seq)
+        if self._bound is not None and common:
+            common = min(common, self._older_than(self._bound, common))
+        return Parting(common=common, seen=self._wrong)
+
+    def _older_than(self, date: int, most: int) -> int:
+        """The last position, *most* at most, of an own change from before *date*; or where the log begins by now."""
+        node = self._node
+        own = ChangeLog.objects.using(self._using).filter(log=node, origin=node, seq__lte=most, date__lt=date)
+        gone = [node.reset_seq, node.pruned_seq]
+        return min(most, max(own.aggregate(most=Max("seq"))["most"] or 0, *gone))
+
+
 def parting(changes: OwnChanges, node: Node, using: str) -> Parting | None:
     """Where the log of *node* and what a bundle knows of it part; None where they do not."""
     header = changes.header
-    matched, wrong = 0, 0
-
-    def compare(seq: int, theirs: int, ours: int | None) -> None:
-        nonlocal matched, wrong
-        if seq > node.seq or (ours is not None and ours != theirs):
-            wrong = min(wrong or seq, seq)
-        elif ours is not None:
-            matched = max(matched, seq)
-
+    compared = _Comparison(node, using)
     for part in changes.of(node.ident):
         rows = ChangeLog.objects.using(using).filter(log=node, seq__in=[seq for seq, _ in part])
         logged = {
@@ -91,35 +126,36 @@ def parting(changes: OwnChanges, node: Node, using: str) -> Parting | None:
             for seq, origin, date in rows.values_list("seq", "origin", "date")
         }
         for seq, date in part:
-            compare(seq, date, logged.get(seq))
+            compared.add(seq, date, logged.get(seq))
     if header.node.id == node.ident:
         ends = [each for each in (header.start, header.end) if each.date is not None]
         rows = ChangeLog.objects.using(using).filter(log=node, seq__in=[each.seq for each in ends])
         known = dict(rows.values_list("seq", "date"))
         for each in ends:
-            compare(each.seq, parse_date(each.date or ""), known.get(each.seq))
+            compared.add(each.seq, parse_date(each.date or ""), known.get(each.seq))
     if header.acks.get(node.ident, 0) > node.seq:
-        wrong = wrong or node.seq + 1
-    return _parting(matched, wrong, node, using) if wrong else None
+        compared.add(node.seq + 1, None, None)
+    return compared.parting(_acked(header, using))
 
 
 def parting_by_files(ends: Iterable[tuple[int, int | None]], node: Node, using: str) -> Parting | None:
     """As :func:`parting`, by the *ends* (position and date, where it is known) of bundles that *node* wrote."""
-    matched, wrong = 0, 0
+    compared = _Comparison(node, using)
     for seq, theirs in set(ends):
         ours = None if theirs is None or seq > node.seq else nodes.date_at(node, seq, using)
-        if seq > node.seq or (ours is not None and ours != theirs):
-            wrong = min(wrong or seq, seq)
-        elif ours is not None:
-            matched = max(matched, seq)
-    return _parting(matched, wrong, node, using) if wrong else None
+        compared.add(seq, theirs, ours)
+    return compared.parting(_acked(None, using))
 
 
-def _parting(matched: int, wrong: int, node: Node, using: str) -> Parting:
-    # A log is one line: where it has the same change at one position, it has the same ones before. What a peer said to
-    # have, at an earlier import that showed nothing of this, is common too.
-    acked = Node.objects.using(using).filter(own=False).aggregate(most=Max("acked_seq"))["most"] or 0
-    return Parting(common=min(max(matched, acked), wrong - 1, node.seq), seen=wrong)
+def _acked(header: Header | None, using: str) -> int:
+    """What the writer of *header* said to have at an earlier import; where it is this deployment, or a file, anybody.
+
+    Then it showed nothing of this, so it was the same line.
+    """
+    peers = Node.objects.using(using).filter(own=False)
+    if header is not None and header.node.id not in nodes.own_idents(using):
+        peers = peers.filter(ident=header.node.id)
+    return peers.aggregate(most=Max("acked_seq"))["most"] or 0
 
 
 def go_on(old: Node, found: Parting, using: str) -> Node:

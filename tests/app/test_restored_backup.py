@@ -157,6 +157,53 @@ def test_t12_three_deployments_come_to_the_same_after_a_restore(backed_up):
     assert everything("hq")["shop_tag"] == before
 
 
+def lost_with_a_relayed_change():
+    """The hub "default" relayed a change of "ship" and made one itself, and "hq" has both; then it was set back."""
+    Tag.objects.create(name="before")
+    both_ways("default", "hq", "ship")
+    with rolled_back("default"):
+        at(Tag, "ship").create(name="of ship")
+        carry("ship", "default")
+        Tag.objects.create(name="lost")
+        carry()
+    Tag.objects.create(name="after")
+    assert brought(carry(target="ship")) == {"added": 1}
+    take(write("ship", since=0)[0], "default")  # and says how much it has of this log by now
+
+
+def test_t12_what_one_peer_has_taken_since_reaches_another_that_refused_it():
+    lost_with_a_relayed_change()
+    with unchanged(), pytest.raises(ForkError, match="two different changes"):
+        carry()
+    assert carry("hq", "default").new_id == ident()
+    carry()
+    assert at(Tag).filter(name="after").exists()
+    both_ways("default", "hq", "ship")
+    assert_same("default", "hq", "ship")
+    assert set(at(Tag).values_list("name", flat=True)) == {"before", "of ship", "lost", "after"}
+
+
+def test_t12_what_it_relayed_since_reaches_a_peer_that_refused_it():
+    Tag.objects.create(name="before")
+    both_ways("default", "hq", "ship")
+    at(Tag, "ship").create(name="of ship")
+    with rolled_back("default"):
+        at(Tag, "hq").create(name="of hq")
+        carry("hq", "default")
+        Tag.objects.create(name="lost")
+        carry()
+    carry("ship", "default")  # at the position that the change of hq had
+    Tag.objects.create(name="after")
+    carry(target="ship")
+    at(Tag, "ship").create(name="later")
+    carry("ship", "default")
+    with unchanged(), pytest.raises(ForkError, match="two different changes"):
+        carry()
+    assert carry("hq", "default", allow_gap=True).new_id == ident()
+    carry()
+    assert set(at(Tag).values_list("name", flat=True)) == {"before", "of hq", "of ship", "later", "lost", "after"}
+
+
 def test_t12_an_ack_beyond_its_log_is_enough():
     Tag.objects.create(name="a")
     carry()
