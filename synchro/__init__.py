@@ -68,7 +68,7 @@ if TYPE_CHECKING:
     from synchro.conf import WITHHELD
     from synchro.embedded import embedded_keys
     from synchro.exporting import ExportReport, export_bundle
-    from synchro.importing import ImportReport, import_bundle, import_bundles, retry_held
+    from synchro.importing import ImportReport, PassedOver, import_bundle, import_bundles, retry_held
     from synchro.logged import LoggedManager, LoggedQuerySet
     from synchro.managers import NaturalKeyModel, NaturalManager
     from synchro.pause import DisableSynchroLog, disable_synchro_log
@@ -82,6 +82,7 @@ _WHERE = {
     "DisableSynchroLog": "synchro.pause",
     "ExportReport": "synchro.exporting",
     "ImportReport": "synchro.importing",
+    "PassedOver": "synchro.importing",
     "LoggedManager": "synchro.logged",
     "LoggedQuerySet": "synchro.logged",
     "NaturalKeyModel": "synchro.managers",
@@ -110,6 +111,7 @@ __all__ = [
     "LoggedQuerySet",
     "NaturalKeyModel",
     "NaturalManager",
+    "PassedOver",
     "ScanReport",
     "VersionedRecord",
     "acting",

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import count, islice
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, TypeVar, cast
 
 import orjson
 from django.db import DEFAULT_DB_ALIAS
@@ -76,6 +76,8 @@ FORGOTTEN = "unknown"
 """The type, in a header, of a field that its model does not have any more."""
 UNMARKED = gettext_noop("Nothing was marked as exported.")
 _NAMED = re.compile(r"-[0-9]{6,}-([0-9]{6,})")
+_UNUSUAL = re.compile(r"[^\w.-]+")
+_Somewhere = TypeVar("_Somewhere", Path, Stored)
 
 
 Mode = Literal["history", "squash", "snapshot"]
@@ -541,7 +543,7 @@ def _path(target: str | Path | BinaryIO | None, job: Job, using: str) -> Path | 
     path = media.named(target)
     if inside := path.is_dir():
         media.check_mounted(path, job.node, using)
-        path = next(path / name for name in _names(job) if not (job.recipients and (path / name).exists()))
+        path = _free((path / name for name in _names(job)), Path.is_file, job)
     # A link whose name nobody chose leads to what somebody else did.
     linked = inside and path.is_symlink()
     if linked or (path.is_file() and path.stat().st_size and not _is_range(path, job)):
@@ -557,33 +559,64 @@ def _place(place: Stored, job: Job) -> Stored:
     place.check()
     if not place.is_folder:
         return place
-    found = (place.within(name) for name in _names(job))
-    return next(each for each in found if not (job.recipients and each.exists()))
+    return _free((place.within(name) for name in _names(job)), Stored.exists, job)
 
 
 def _names(job: Job) -> Iterator[str]:
     """What the bundle may be called in a folder.
 
-    There is one name, but of one that is encrypted for others, since nobody can say here what is in such a file.
+    The second name is for a folder in which another destination has the same range. Nobody can say here what is in a
+    bundle that is encrypted for others: there is always one name more.
     """
     covered = f"{job.end:06d}-ack" if job.acknowledges else f"{job.start + 1:06d}-{job.end:06d}"
     name = f"{job.node.ident}-{covered}{job.selection.suffix}"
     if job.recipients is None:
         yield f"{name}{SUFFIX}"
+        yield f"{name}-for-{_UNUSUAL.sub('_', job.destination.name)}{SUFFIX}"
         return
     for number in count(1):
         yield f"{name}{f'-{number}' if number > 1 else ''}{SUFFIX}{ENCRYPTED}"
 
 
-def _is_range(found: Path | BinaryIO, job: Job) -> bool:
-    """Whether what was *found* is a bundle of the same range: an export that was repeated may take its place."""
+def _free(places: Iterator[_Somewhere], exists: Callable[[_Somewhere], bool], job: Job) -> _Somewhere:
+    """The first of *places* at which there is no bundle for somebody else; the last one where each has one."""
+    place = None
+    for place in places:
+        if not exists(place):
+            break
+        if job.recipients is None:
+            with contextlib.ExitStack() as stack:
+                found = stack.enter_context(place.open()) if isinstance(place, Stored) else place
+                header = _header_of(found)
+            if header is None or header.destination == job.destination.name:
+                break
+    assert place is not None  # noqa: S101  a bundle has a name
+    return place
+
+
+def _header_of(found: Path | BinaryIO) -> Header | None:
+    """None where it is no bundle."""
     try:
         with open_bundle(found) as reader:
-            header = reader.header
-    except BundleError:
+            return reader.header
+    except (BundleError, OSError):
+        return None
+
+
+def _is_range(found: Path | BinaryIO, job: Job) -> bool:
+    """Whether what was *found* is the same range for the same destination: a repeated export may take its place."""
+    header = _header_of(found)
+    if header is None:
         return False
-    same = (header.node.id, header.start.seq, header.end.seq) == (job.node.ident, job.start, job.end)
-    return same and (header.mode, header.only) == (job.selection.mode, job.selection.only)
+    wanted = (job.node.ident, job.start, job.end, job.destination.name, job.selection.mode, job.selection.only)
+    return (
+        header.node.id,
+        header.start.seq,
+        header.end.seq,
+        header.destination,
+        header.mode,
+        header.only,
+    ) == wanted
 
 
 def _sweep(folder: Path, node: Node) -> None:

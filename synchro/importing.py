@@ -18,6 +18,7 @@ from changelog_format import (
     BundleError,
     Header,
     Identities,
+    NoIdentityError,
     Position,
     SignatureError,
     Trailer,
@@ -29,7 +30,7 @@ from synchro.actors import nobody
 from synchro.checkpoints import check_destination
 from synchro.conf import Policy
 from synchro.drift import Difference
-from synchro.errors import DanglingError, ImportRefusedError, SynchroError
+from synchro.errors import DanglingError, DestinationError, ImportRefusedError, SynchroError
 from synchro.import_report import HeldChange, ImportReport
 from synchro.lines import Line
 from synchro.models import Bundle
@@ -38,6 +39,14 @@ from synchro.restoring import OwnChanges
 from synchro.signals import announce, bundle_imported
 from synchro.taking import Taking
 from synchro.trust import Sources
+
+
+@dataclass(frozen=True, slots=True)
+class PassedOver:
+    """A bundle in a folder that is for another node, and why: it names another, or is encrypted for others."""
+
+    file: str
+    why: SynchroError | BundleError
 
 
 def import_bundle(
@@ -172,27 +181,25 @@ def import_bundles(
     any_destination: bool = False,
     dry_run: bool = False,
     notify: Callable[[Difference], object] | None = None,
+    passed_over: Callable[[PassedOver], object] | None = None,
     identity: Sources = (),
     using: str = DEFAULT_DB_ALIAS,
 ) -> Iterator[ImportReport]:
     """Take several bundles, each in a transaction of its own, in the order of their senders' logs; a report for each.
 
-    A folder among *sources* stands for the bundles in it. Raises as :func:`import_bundle` does at the first that is not
-    taken, with a note that names it; those before it stay taken.
+    A folder among *sources* stands for the bundles in it that are for this node: a medium may carry those of others as
+    well, and *passed_over* is called with each of them. Raises as :func:`import_bundle` does at the first that is not
+    taken, with a note that names it, and where a folder has nothing for this node; those before it stay taken.
     """
     identities = trust.identities(identity)
     placed: list[tuple[str, int, int, int, bool, str | Path | BinaryIO]] = []
-    for number, source in enumerate(_files(sources)):
-        if isinstance(source, (str, Path)):
-            try:
-                with stored.readable(source) as file, open_bundle(file, identities=identities) as reader:
-                    header = reader.header
-            except BundleError as error:
-                error.add_note(str(source))
-                raise
-            placed.append((header.node.id, header.start.seq, header.end.seq, number, header.only is None, source))
-        else:
-            placed.append(("", 0, 0, number, True, source))
+    for source in sources:
+        for file, header in _chosen(source, identities, using, any_destination=any_destination, over=passed_over):
+            if header is None:
+                placed.append(("", 0, 0, len(placed), True, file))
+            else:
+                place = header.node.id, header.start.seq, header.end.seq, len(placed)
+                placed.append((*place, header.only is None, file))
     reached: dict[str, int] = {}
     for ident, first, last, _number, whole, source in sorted(placed, key=lambda each: each[:4]):
         # A preview takes nothing, so the next file would seem to lack the one before it.
@@ -218,34 +225,71 @@ def import_bundles(
             reached[ident] = max(last, reached.get(ident, 0))
 
 
+def _chosen(
+    source: str | Path | BinaryIO,
+    identities: Identities | None,
+    using: str,
+    *,
+    any_destination: bool,
+    over: Callable[[PassedOver], object] | None,
+) -> Iterator[tuple[str | Path | BinaryIO, Header | None]]:
+    """What *source* stands for, with headers; of a folder only what is for this node. A stream has none yet."""
+    inside = _inside(source)
+    if inside is None:
+        yield source, _header(source, identities) if isinstance(source, (str, Path)) else None
+        return
+    others: list[PassedOver] = []
+    for file in inside:
+        try:
+            header = _header(file, identities)
+            if not any_destination and header.node.id not in nodes.own_idents(using):
+                check_destination(header, using)
+        except (DestinationError, NoIdentityError) as error:
+            others.append(PassedOver(str(file), error))
+            if len(others) == len(inside):
+                raise others[0].why from None
+            if over is not None:
+                over(others[-1])
+        else:
+            yield file, header
+
+
+def _header(file: str | Path, identities: Identities | None) -> Header:
+    try:
+        with stored.readable(file) as stream, open_bundle(stream, identities=identities) as reader:
+            return reader.header
+    except BundleError as error:
+        error.add_note(str(file))
+        raise
+
+
 def bundle_files(sources: Sequence[str | Path]) -> Iterator[str | Path]:
     """The paths in *sources*; for a folder the bundles in it (``ImportRefusedError`` where it has none)."""
-    for source in _files(sources):
-        assert isinstance(source, (str, Path))  # noqa: S101  nothing else went in
-        yield source
-
-
-def _files(sources: Sequence[str | Path | BinaryIO]) -> Iterator[str | Path | BinaryIO]:
     for source in sources:
-        place = stored.parse(source)
-        if place is not None and place.is_folder:
-            inside = place.files(SUFFIXES)
-            if not inside:
-                raise ImportRefusedError(
-                    _("%(place)s has no bundles (*%(suffix)s).") % {"place": place, "suffix": SUFFIXES[0]}
-                )
-            yield from map(str, inside)
-        elif place is not None:
-            yield str(place)
-        elif isinstance(source, (str, Path)) and Path(source).is_dir():
-            found = sorted(path for suffix in SUFFIXES for path in Path(source).glob(f"*{suffix}") if path.is_file())
-            if not found:
-                raise ImportRefusedError(
-                    _("%(source)s has no bundles (*%(suffix)s).") % {"source": source, "suffix": SUFFIXES[0]}
-                )
-            yield from found
-        else:
-            yield source
+        inside = _inside(source)
+        yield from (source,) if inside is None else inside
+
+
+def _inside(source: str | Path | BinaryIO) -> Sequence[str | Path] | None:
+    """The bundles in the folder *source*; None where it is none. Raises ``ImportRefusedError`` for one without any."""
+    place = stored.parse(source)
+    if place is not None:
+        if not place.is_folder:
+            return None
+        inside: Sequence[str | Path] = [str(each) for each in place.files(SUFFIXES)]
+        if not inside:
+            raise ImportRefusedError(
+                _("%(place)s has no bundles (*%(suffix)s).") % {"place": place, "suffix": SUFFIXES[0]}
+            )
+        return inside
+    if not isinstance(source, (str, Path)) or not Path(source).is_dir():
+        return None
+    inside = sorted(path for suffix in SUFFIXES for path in Path(source).glob(f"*{suffix}") if path.is_file())
+    if not inside:
+        raise ImportRefusedError(
+            _("%(source)s has no bundles (*%(suffix)s).") % {"source": source, "suffix": SUFFIXES[0]}
+        )
+    return inside
 
 
 def _opened(source: str | Path | BinaryIO, stack: ExitStack) -> tuple[BinaryIO, str]:
@@ -328,4 +372,4 @@ def _lines(stream: BinaryIO, name: str, found: _Found, identities: Identities | 
                 ) from error
 
 
-__all__ = ["HeldChange", "ImportReport", "import_bundle", "import_bundles", "retry_held"]
+__all__ = ["HeldChange", "ImportReport", "PassedOver", "import_bundle", "import_bundles", "retry_held"]

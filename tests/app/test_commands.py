@@ -170,6 +170,24 @@ def test_import_takes_folders_and_files_together(bundles, folder):
     assert [report["to_seq"] for report in imported(folder / "stick", bundles[0])] == [1, 2, 3]
 
 
+def test_import_of_a_folder_leaves_alone_what_is_for_others(folder):
+    for name, destination in (("a", "clinic"), ("b", "hq"), ("c", "clinic"), ("d", "hq")):
+        Tag.objects.create(name=name)
+        run("synchro_export", f"--to={destination}", "-o", folder)
+    told = io.StringIO()
+    said = run("synchro_import", folder, "--database=hq", stderr=told)
+    assert said.count(" added") == 2
+    assert told.getvalue().count("left alone. This bundle was written for 'clinic'") == 2
+    assert {tag.name for tag in Tag.objects.using("hq")} == set("abcd")
+    others = [path for path in folder.iterdir() if verify(path).header.destination == "clinic"]
+    text, code = refused("synchro_import", others[0], "--database=hq")  # whoever names it means it
+    assert ("written for 'clinic'" in text, code) == (True, 1)
+    for path in set(folder.iterdir()) - set(others):
+        path.unlink()
+    assert "written for 'clinic'" in refused("synchro_import", folder, "--database=hq")[0]  # nothing was done
+    assert imported(folder, "--any-destination")
+
+
 def test_import_of_several_files_stops_at_the_first_that_is_refused(bundles):
     bundles[1].write_bytes(bundles[1].read_bytes()[:-1])
     text, code = refused("synchro_import", *bundles, "--database=hq")

@@ -80,6 +80,18 @@ def test_another_file_is_not_overwritten_and_the_same_range_is(tmp_path):
     assert export_bundle(empty, to="hq").to_seq == 2
 
 
+def test_the_same_range_for_two_destinations_is_two_files_in_one_folder(tmp_path):
+    Tag.objects.create(name="a")
+    for destination in ("hq", "clinic 7", "hq", "clinic 7"):  # twice: a repeated export finds its own file
+        export_bundle(tmp_path, to=destination, since=0)
+    named = {path.name.partition("-000001")[2]: verify(path).header.destination for path in tmp_path.iterdir()}
+    assert named == {"-000001.jsonl.zst": "hq", "-000001-for-clinic_7.jsonl.zst": "clinic 7"}
+    export_bundle(tmp_path / "a.zst", to="hq", since=0)
+    with pytest.raises(ExportError, match="exists, and is another bundle"):
+        export_bundle(tmp_path / "a.zst", to="clinic 7", since=0)
+    assert verify(tmp_path / "a.zst").header.destination == "hq"
+
+
 def test_what_a_killed_export_left_is_swept_away_once_it_is_old(tmp_path):
     Tag.objects.create(name="a")
     node = export_bundle(tmp_path, since=0).node

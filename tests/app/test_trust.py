@@ -19,6 +19,7 @@ from changelog_format import (
     ExpiredKeyError,
     Moved,
     NodeInfo,
+    NoIdentityError,
     Origin,
     RelayError,
     SignatureError,
@@ -459,6 +460,18 @@ def test_an_encrypted_bundle_never_takes_the_place_of_another(tmp_path):
     assert second.file == first.file.replace(".jsonl", "-2.jsonl")
     reports = list(import_bundles([tmp_path], identity=[IDENTITY["hq"]], using=HQ, any_destination=True))
     assert [brought(report) for report in reports] == [{"added": 1}, {"already_known": 1}]
+
+
+def test_what_is_encrypted_for_others_is_left_alone_in_a_folder(tmp_path):
+    Tag.objects.create(name="a")
+    for to, key in (("ship", "ship"), ("hq", "hq")):
+        export_bundle(tmp_path, to=to, encrypt_to=[RECIPIENT[key]])
+    over = []
+    (report,) = import_bundles([tmp_path], identity=[IDENTITY["hq"]], passed_over=over.append, using=HQ)
+    assert report.added == 1
+    assert [type(each.why) for each in over] == [NoIdentityError]
+    with pytest.raises(NoIdentityError):
+        list(import_bundles([over[0].file], identity=[IDENTITY["hq"]], using=HQ))
 
 
 def test_commands(tmp_path):

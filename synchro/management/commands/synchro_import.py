@@ -17,7 +17,7 @@ from changelog_format.output import table
 from synchro import reasons
 from synchro.conf import POLICIES
 from synchro.drift import Difference
-from synchro.importing import ImportReport, import_bundles, retry_held
+from synchro.importing import ImportReport, PassedOver, import_bundles, retry_held
 from synchro.management.commanding import SpokenCommand, add_database, cleaned
 from synchro.replaying import Until, parse_until, replay
 from synchro.seal import MICROSECONDS, tolerance
@@ -168,6 +168,7 @@ class Command(SpokenCommand):
                 dry_run=options["dry_run"],
                 identity=options["identity"],
                 notify=None if options["json"] else self._warn,
+                passed_over=self._pass_over,
                 using=options["database"],
             ):
                 if options["json"]:
@@ -234,6 +235,9 @@ class Command(SpokenCommand):
     def _warn(self, difference: Difference) -> None:
         """What is concerned is said before anything is written."""
         self.warn("  " + _("schema: %(difference)s") % {"difference": difference})
+
+    def _pass_over(self, bundle: PassedOver) -> None:
+        self.say(_("%(file)s: left alone. %(why)s") % {"file": bundle.file, "why": bundle.why}, self.stderr)
 
     def _tell(self, report: ImportReport, *, verbosity: int) -> None:
         if report.new_id is not None:
