@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, TypeAlias
 import orjson
 
 from changelog_format.dates import parse_date
-from synchro import embedded, pks, references, registry, serialize, settling, values
+from synchro import embedded, pks, references, registry, serialize, settling, upcasting, values
 from synchro.models import ChangeLog, Conflict
 from synchro.plan import Incoming
 from synchro.registry import ModelSpec
@@ -59,7 +59,7 @@ class Histories:
             self._remember_merged(root, texts)
 
     def _remember(self, root: str, rows: list[tuple[Any, ...]]) -> None:
-        states = logged_states([(row[0], *row[6:]) for row in rows], self._own, self._using)
+        states = logged_states([(row[0], *row[6:]) for row in rows], self._own, self._using, lifted=True)
         for (_, text, date, node, base, base_node, *_), state in zip(rows, states, strict=True):
             if state is not None:
                 made_on = None if base is None else Stamp(base, base_node)
@@ -108,6 +108,23 @@ class Histories:
             taken[name] = given[name]
         return taken
 
+    def untold(self, spec: ModelSpec, slot: Slot, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What of *given* the version here does not speak of, since its maker had no such fields yet.
+
+        It has no say about them, and where it arrives after *given*, they stay. So they are taken from *given* where
+        that arrives later.
+        """
+        versions = self._of.get((spec.root_label, slot.log_text), {})
+        here = None if slot.stamp is None else versions.get(slot.stamp)
+        if here is None or slot.state is None:
+            return {}
+        mine, theirs = comparable(spec, slot.state), comparable(spec, given)
+        return {
+            name: given[name]
+            for name, value in theirs.items()
+            if name not in here.state and name in mine and mine[name] != value
+        }
+
     def _common(self, spec: ModelSpec, slot: Slot, change: Incoming) -> State | None:
         versions = self._of.get((spec.root_label, slot.log_text), {})
         mine = set(_line(versions, slot.stamp)) | self._merged[spec.root_label, slot.log_text]
@@ -121,10 +138,12 @@ LoggedRow: TypeAlias = tuple[str, bool, str, int]
 """Of a row of the log: model, whether it was imported, payload, version of the model."""
 
 
-def logged_states(rows: Sequence[LoggedRow], own_ident: str, using: str) -> list[State | None]:
+def logged_states(rows: Sequence[LoggedRow], own_ident: str, using: str, *, lifted: bool = False) -> list[State | None]:
     """The states in rows of the log, comparable with each other.
 
-    None for what holds no state, or that of another version of the model. A query for each model that they point to.
+    None for what holds no state, or that of another version of the model; *lifted*: upcasters make it one of the
+    present version, which is what others make of it, and not always what a migration made of the row. A query for each
+    model that they point to.
     """
     read: list[tuple[ModelSpec, bool, dict[str, Any]] | None] = []
     pointed: dict[ModelSpec, set[str]] = defaultdict(set)
@@ -135,7 +154,11 @@ def logged_states(rows: Sequence[LoggedRow], own_ident: str, using: str) -> list
             read.append(None)
             continue
         spec = registry.spec(model)
-        if imported and version != spec.version:
+        if lifted and version < spec.version:
+            data = _lifted(label, version, data, imported=imported)
+        elif imported and version != spec.version:
+            data = None
+        if data is None:
             read.append(None)
             continue
         read.append((spec, imported, data))
@@ -164,6 +187,14 @@ def logged_states(rows: Sequence[LoggedRow], own_ident: str, using: str) -> list
             state[name] = texts.get((target, object_id), object_id)
         found.append(state)
     return found
+
+
+def _lifted(label: str, version: int, data: dict[str, Any], *, imported: bool) -> dict[str, Any] | None:
+    fields, refs = (data["fields"], data.get("refs") or {}) if imported else (data, {})
+    found = upcasting.lift_values(*upcasting.former(label, version), fields, refs)
+    if found is None:
+        return None
+    return {"fields": found[0], "refs": found[1]} if imported else found[0]
 
 
 def _pointed(spec: ModelSpec, data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -151,8 +151,8 @@ class Decider:
         if policy == "fail":
             raise ConflictFoundError(describe(spec, slot, change))
         taken = None
-        if policy == "merge" and given is not None and not slot.deleted and place not in self._apart:
-            taken = self.histories.combined(spec, slot, change, given)
+        if given is not None and not slot.deleted and place not in self._apart:
+            taken = self._taken(policy, spec, slot, change, given, wins=wins)
         decided = {"local": False, "incoming": True, "hold": False}.get(policy, wins)
         winner = "held" if policy == "hold" else _winner(taken, decided=decided)
         _record(plan, spec, slot, change, number, winner, policy)
@@ -170,6 +170,15 @@ class Decider:
         if taken is not None:
             self.histories.merged(spec, slot, change.stamp)
         return Verdict(apply=decided and taken is None, conflict=True, taken=taken)
+
+    def _taken(
+        self, policy: Policy, spec: ModelSpec, slot: Slot, change: Incoming, given: Mapping[str, Any], *, wins: bool
+    ) -> dict[str, Any] | None:
+        """What of *given* goes into the row that is here, so that it has both; None where one of them wins wholly."""
+        taken = self.histories.combined(spec, slot, change, given) if policy == "merge" else None
+        if taken is None and not wins and policy in ("newest", "merge"):
+            taken = self.histories.untold(spec, slot, given) or None
+        return taken
 
     def decide_link(
         self,

@@ -247,6 +247,8 @@ def _chosen(
         except (DestinationError, NoIdentityError) as error:
             others.append(PassedOver(str(file), error))
             if len(others) == len(inside):
+                if isinstance(others[0].why, DestinationError):
+                    others[0].why.add_note(others[0].file)
                 raise others[0].why from None
             if over is not None:
                 over(others[-1])

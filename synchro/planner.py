@@ -368,7 +368,10 @@ class Planner:
             self._load(changes)
 
     def _load_histories(self, changes: Sequence[Incoming]) -> None:
-        """What a merge of both sides needs, of the objects on which there may be one."""
+        """What a merge of both sides needs, of the objects on which there may be one.
+
+        And of those whose later version here may be one of an older schema: of models that had such.
+        """
         found: dict[tuple[ModelSpec, str], None] = {}
         for change in changes:
             record = change.record
@@ -378,9 +381,13 @@ class Planner:
                 spec = self._spec(change)
             except HoldError:
                 continue
-            if self.decider.policy_of(spec, change) == "merge":
-                slots = [self.outlook.by_id(spec, record.id), *self.outlook.of_key(spec, frozen(record.key))]
-                found.update(((spec, slot.log_text), None) for slot in slots if slot is not None and slot.stamp)
+            merges = self.decider.policy_of(spec, change) == "merge"
+            if not merges and spec.version == 1:
+                continue
+            slots = [self.outlook.by_id(spec, record.id), *self.outlook.of_key(spec, frozen(record.key))]
+            for slot in slots:
+                if slot is not None and slot.stamp is not None and (merges or slot.stamp > change.stamp):
+                    found[spec, slot.log_text] = None
         if found:
             self.decider.histories.load(found)
 

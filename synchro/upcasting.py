@@ -398,16 +398,24 @@ def lift_state(model: str, version: int, state: dict[str, Any]) -> dict[str, Any
 
     Its foreign keys are primary keys, which upcasters need not understand.
     """
+    found = lift_values(model, version, state, {})
+    return state if found is None else found[0]
+
+
+def lift_values(
+    model: str, version: int, fields: Mapping[str, Any], refs: Mapping[str, str]
+) -> tuple[dict[str, Any], dict[str, str]] | None:
+    """The values of a logged record as they would be in the present version; None where nothing can tell that."""
     of = way(model, version)
     record: VersionedRecord | None = VersionedRecord(
-        model=model, version=version, action="change", id="", key=None, fields=dict(state), refs={}
+        model=model, version=version, action="change", id="", key=None, fields=dict(fields), refs=dict(refs)
     )
     try:
         for step in of.steps:
             record = None if record is None else step.apply(record)
     except UpcastError:
-        return state
-    return state if record is None else record.fields
+        return None
+    return None if record is None else (record.fields, record.refs)
 
 
 def lift_key(model: str, version: int, key: list[Any], object_id: str) -> list[Any]:

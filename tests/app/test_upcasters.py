@@ -341,6 +341,60 @@ def test_an_old_an_older_and_a_new_one_in_a_row(versions):
     assert_same("hq", "ship")
 
 
+def without_text(using):
+    """What is logged in version 1 is of a model that had no ``text`` yet."""
+    for row in ChangeLog.objects.using(using).filter(version=1).exclude(payload=""):
+        data = orjson.loads(row.payload)
+        (data["fields"] if row.imported else data).pop("text", None)
+        ChangeLog.objects.using(using).filter(pk=row.pk).update(payload=orjson.dumps(data).decode())
+
+
+def one_site_first(versions, policy):
+    """The office has version 2 and says what the text is; hq edits the note later, and is upgraded after that."""
+    Note.objects.create(char="x")
+    carry("default", "hq")
+    for using in ("default", "hq"):
+        without_text(using)
+    versions(Note=2)
+    note = Note.objects.get()
+    note.text = "nuts"
+    note.save()
+    told = write()[0]
+    versions(Note=1)
+    assert take(told, on_conflict=policy).held == 1
+    note = at(Note).get()
+    note.char = "edited"
+    note.save()
+    write("hq")
+    without_text("hq")
+    edited = write("hq", since=0)[0]
+    versions(Note=2)
+    take(edited, "default", on_conflict=policy)
+    retry_held(on_conflict=policy, using="hq")
+    for _ in range(2):
+        for source, target in (("default", "hq"), ("hq", "default")):
+            carry(source, target, on_conflict=policy)
+    assert_same("default", "hq")
+    return at(Note).get()
+
+
+@pytest.mark.parametrize("policy", ["newest", "merge"])
+def test_a_later_version_of_an_older_schema_says_nothing_of_fields_that_it_did_not_have(versions, policy):
+    note = one_site_first(versions, policy)
+    assert (note.char, note.text) == ("edited", "nuts")
+
+
+def test_what_both_sides_were_made_on_is_lifted_for_a_merge(versions):
+    def with_upcaster(**of_models):
+        versions(**of_models)
+        if of_models == {"Note": 2} and not upcasting.steps():
+            upcaster("shop.note", from_version=1, added={"text": ""})
+            upcasting.clear_caches()
+
+    note = one_site_first(with_upcaster, "merge")
+    assert (note.char, note.text) == ("edited", "nuts")
+
+
 def test_strict_refuses_before_anything_is_written_and_names_model_and_field(versions):
     Note.objects.create(char="x")
     data = forged(write()[0], newer("shop.note", rank=1))
