@@ -96,8 +96,7 @@ class Checkpoints:
             "`synchro_export --answer`). `--allow-gap` takes this one without them."
         ) % {"taken": taken, "seq": header.start.seq, "name": header.node.name}
 
-    @staticmethod
-    def _fork(origin: str, seq: int, theirs: str, ours: int) -> ForkError:
+    def _fork(self, origin: str, seq: int, theirs: str, ours: int) -> ForkError:
         return ForkError(
             _(
                 "Position %(seq)s of %(origin)s is dated %(theirs)s in this bundle, and %(ours)s here: two different "
@@ -107,12 +106,23 @@ class Checkpoints:
             hint=(
                 _(
                     "Nothing was imported. The sender was restored from a backup, or runs twice under one id. Export "
-                    "here for %(name)s and import that there: it will recognise itself, take a new id, and its next "
-                    "bundle can be taken."
+                    "here with `synchro_export --to %(name)s --since %(since)d` and import that there: it will "
+                    "recognise itself, take a new id, and its next bundle can be taken."
                 )
-                % {"name": origin.rpartition("-")[0]}
+                % {"name": origin.rpartition("-")[0], "since": self._shown_after(origin, seq)}
             ),
         )
+
+    def _shown_after(self, origin: str, seq: int) -> int:
+        """The position of our log after which whoever goes by the id *origin* sees that its log was set back.
+
+        What it has taken of our log, if it says so itself: then the file has all that it lacks, what it lost among it.
+        """
+        logged = ChangeLog.objects.using(self._using).filter(origin__ident=origin, origin_seq__lte=seq)
+        at = logged.order_by("-origin_seq").values_list("seq", flat=True).first() or 1
+        if self._node is not None and origin == self._header.node.id:
+            return min(at - 1, self._header.acks.get(self._node.ident, 0))
+        return at - 1
 
     def unknown(self, batch: Sequence[Incoming]) -> tuple[list[Incoming], int]:
         """The changes of *batch* that are new here (and its object records), and how many were known."""

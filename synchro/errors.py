@@ -102,7 +102,10 @@ class ImportRefusedError(SynchroError):
 
 
 class GapError(ImportRefusedError):
-    """Changes between what was imported and what the bundle begins with are missing."""
+    """Changes between what was imported and what the bundle begins with are missing.
+
+    If the bundle shows that this database was restored from a backup, that is not lost: it has a new id then.
+    """
 
 
 class DestinationError(ImportRefusedError):

@@ -25,12 +25,12 @@ from changelog_format import (
     open_bundle,
 )
 from changelog_format.archive import SUFFIXES
-from synchro import drift, nodes, progress, stored, trust
+from synchro import drift, nodes, progress, restoring, stored, trust
 from synchro.actors import nobody
 from synchro.checkpoints import check_destination
 from synchro.conf import Policy
 from synchro.drift import Difference
-from synchro.errors import DanglingError, DestinationError, ImportRefusedError, SynchroError
+from synchro.errors import DanglingError, DestinationError, GapError, ImportRefusedError, SynchroError
 from synchro.import_report import HeldChange, ImportReport
 from synchro.lines import Line
 from synchro.models import Bundle
@@ -77,7 +77,8 @@ def import_bundle(
     Raises ``changelog_format.BundleError`` for a broken file (``SignatureError``: or one whose writer is not proven,
     where that is required; ``EncryptionError``: or one that is encrypted for others), ``ImportRefusedError`` (and its
     subclasses) and ``ClockError`` for one that is not taken, ``KeySettingError`` where keys cannot be used, ``OSError``
-    and ``StorageError`` for one that cannot be read. In all these cases the database is as it was.
+    and ``StorageError`` for one that cannot be read. In all these cases the database is as it was; but if a bundle
+    with a gap before it shows that this database was restored from a backup, it has a new id then, as the hint says.
     """
     with ExitStack() as stack:
         stream, name = _opened(source, stack)
@@ -124,6 +125,9 @@ def import_bundle(
                 report = _take(taking(), using, guard)
             except DanglingError:  # once more, to find out which record it is
                 report = _take(taking(careful=True), using, guard)
+            except GapError as error:
+                _recognise(taking(), using, error)
+                raise
         except SignatureError as error:
             error.add_note(name)
             raise
@@ -158,6 +162,17 @@ def _take(taking: Taking, using: str, guard: Callable[[], object] | None) -> Imp
             nodes.lock_own(using)
             guard()
         return taking.take()
+
+
+def _recognise(taking: Taking, using: str, refusal: GapError) -> None:
+    """A bundle that does not join on, as a backup may lack what came since, shows all the same that it was restored.
+
+    That stays, for nothing but the new id is written: else both sides would wait for each other for ever.
+    """
+    with nodes.outermost(using):
+        new_id = taking.recognise()
+    if new_id is not None:
+        refusal.hint = f"{restoring.told(new_id)} {refusal.hint}"
 
 
 @contextmanager

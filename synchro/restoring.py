@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 from django.db.models import F, Max
+from django.utils.translation import gettext as _
 
 from changelog_format import Header, Succession
 from changelog_format.dates import parse_date
@@ -120,7 +121,7 @@ def parting(changes: OwnChanges, node: Node, using: str) -> Parting | None:
     header = changes.header
     compared = _Comparison(node, using)
     for part in changes.of(node.ident):
-        rows = ChangeLog.objects.using(using).filter(log=node, seq__in=[seq for seq, _ in part])
+        rows = ChangeLog.objects.using(using).filter(log=node, seq__in=[seq for seq, _date in part])
         logged = {
             seq: date if origin == node.pk else NOT_OURS
             for seq, origin, date in rows.values_list("seq", "origin", "date")
@@ -156,6 +157,14 @@ def _acked(header: Header | None, using: str) -> int:
     if header is not None and header.node.id not in nodes.own_idents(using):
         peers = peers.filter(ident=header.node.id)
     return peers.aggregate(most=Max("acked_seq"))["most"] or 0
+
+
+def told(new_id: str) -> str:
+    """What people are told of a database that went on under *new_id* while it read a bundle."""
+    return _(
+        "This database was restored from a backup: others have later changes of it. It goes on as %(new_id)s; its next "
+        "bundle carries what they may lack."
+    ) % {"new_id": new_id}
 
 
 def go_on(old: Node, found: Parting, using: str) -> Node:

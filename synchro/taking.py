@@ -204,6 +204,12 @@ class Taking:
         self._remember(checkpoints.peer, report)
         return report
 
+    def recognise(self) -> str | None:
+        """Only see by the bundle, in the caller's transaction, whether this database was restored; the new id then."""
+        node = nodes.lock_own(self._using)
+        found = self._parting(node)
+        return None if found is None else restoring.go_on(node, found, self._using).ident
+
     def preview(self) -> ImportReport:
         """The same decisions without writing: nothing is sealed, applied or logged, and no handler runs."""
         node = nodes.own(self._using)

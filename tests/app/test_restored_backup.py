@@ -1,10 +1,11 @@
 """A database that was restored from a backup meets what it wrote before, recognises itself and goes on."""
 
+import re
 import shutil
 
 import pytest
 
-from synchro.errors import ForkError
+from synchro.errors import ForkError, GapError
 from synchro.models import ChangeLog, Conflict, KnownRange, Node, Reference
 from synchro.seal import seal
 from tests.app.deploy import assert_same, at, brought, carry, everything, records, rolled_back, take, unchanged, write
@@ -217,6 +218,72 @@ def test_t12_an_ack_beyond_its_log_is_enough():
     report = take(data, "default", allow_gap=True)
     assert report.new_id
     assert ident() != old
+
+
+def test_t12_a_bundle_that_is_refused_for_a_gap_shows_it_too():
+    Tag.objects.create(name="a")
+    carry()
+    with rolled_back("default"):
+        Tag.objects.create(name="lost")
+        carry()
+    at(Tag).create(name="of hq")
+    data, _ = write("hq", since=Node.objects.using("hq").get(current=True).seq)
+    old = ident()
+    Tag.objects.create(name="after")
+    with pytest.raises(GapError, match=r"changes 1 to 2 of hq-\w+ are missing") as caught:
+        take(data, "default")
+    assert ident() != old
+    assert f"It goes on as {ident()}; its next bundle carries what they may lack. Import the" in caught.value.hint
+    assert set(Tag.objects.values_list("name", flat=True)) == {"a", "after"}
+    with unchanged("default"), pytest.raises(GapError):
+        take(data, "default")
+    carry()
+    assert at(Tag).filter(name="after").exists()
+    take(write("hq", since=0)[0], "default")
+    both_ways("default", "hq")
+    assert_same("default", "hq")
+
+
+@pytest.mark.parametrize("more", [0, 2])
+def test_t12_the_way_out_that_a_refusal_names_is_one_where_there_is_no_news(backed_up, more):
+    with backed_up():
+        Tag.objects.create(name="lost")
+        for number in range(more):
+            at(Tag, "hq").create(name=f"of hq {number}")
+        carry()
+        carry("hq", "default")
+    Tag.objects.create(name="after")
+    with pytest.raises(ForkError) as caught:
+        carry()
+    assert carry("hq", "default") is None
+    way = re.search(r"`synchro_export --to [a-z]+ --since ([0-9]+)`", caught.value.hint)
+    report = take(write("hq", to="default", since=int(way[1]))[0], "default")
+    assert report.new_id == ident()
+    assert brought(report) == {"added": 1 + more}
+    carry()
+    both_ways("default", "hq")
+    assert_same("default", "hq")
+    assert at(Tag).filter(name="after").exists()
+
+
+def test_t12_the_way_out_from_what_another_passed_on(backed_up):
+    both_ways("default", "hq", "ship")
+    with backed_up():
+        Tag.objects.create(name="lost")
+        carry()
+        carry("hq", "default")
+    Tag.objects.create(name="after")
+    carry(target="ship")
+    refused, _ = write("ship", to="hq")
+    with unchanged(), pytest.raises(ForkError) as caught:
+        take(refused)
+    way = re.search(r"`synchro_export --to [a-z]+ --since ([0-9]+)`", caught.value.hint)
+    assert take(write("hq", to="default", since=int(way[1]))[0], "default").new_id == ident()
+    carry()
+    take(refused)
+    both_ways("default", "hq", "ship")
+    assert_same("default", "hq", "ship")
+    assert Tag.objects.count() == 3
 
 
 def test_i3_its_own_later_bundle_brings_its_lost_future_back(backed_up):

@@ -20,6 +20,7 @@ from synchro.drift import Difference
 from synchro.importing import ImportReport, PassedOver, import_bundles, retry_held
 from synchro.management.commanding import SpokenCommand, add_database, cleaned
 from synchro.replaying import Until, parse_until, replay
+from synchro.restoring import told
 from synchro.seal import MICROSECONDS, tolerance
 
 _COUNTS = {
@@ -241,13 +242,7 @@ class Command(SpokenCommand):
 
     def _tell(self, report: ImportReport, *, verbosity: int) -> None:
         if report.new_id is not None:
-            self.warn(
-                _(
-                    "This database was restored from a backup: others have later changes of it. It goes on as "
-                    "%(new_id)s; its next bundle carries what they may lack."
-                )
-                % {"new_id": report.new_id}
-            )
+            self.warn(told(report.new_id))
         if report.sender_ahead * MICROSECONDS > tolerance():
             self.warn(
                 ngettext(
