@@ -124,8 +124,11 @@ def missing_before(
 
 def everything_since(peer: str, using: str = DEFAULT_DB_ALIAS) -> Request:
     """A request for all that the node *peer* (its id, or its name where that is clear) has and this one has not."""
-    rows = Node.objects.using(using).filter(own=False, heard__isnull=False).exclude(succeeded(using))
-    found = list(rows.filter(ident=peer)) or list(rows.filter(name=peer))
+    others = Node.objects.using(using).filter(own=False).exclude(succeeded(using))
+    rows = others.filter(heard__isnull=False)
+    # One that is only known through others may never have written for this one.
+    ways = ({"ident": peer}, {"name": peer})
+    found = next((found for each in (rows, others) for way in ways if (found := list(each.filter(**way)))), [])
     if len(found) != 1:
         known = ", ".join(rows.order_by("ident").values_list("ident", flat=True))
         raise RequestError(
@@ -159,7 +162,7 @@ def write_request(request: Request, target: str | Path | None = None, *, encrypt
         )
     path = media.named(target, RequestError)
     if path.is_dir():
-        path /= f"{request.by}-asks-{request.of}{SUFFIX}{'' if recipients is None else ENCRYPTED}"
+        path /= f"{request.by or request.name}-asks-{request.of}{SUFFIX}{'' if recipients is None else ENCRYPTED}"
         path.unlink(missing_ok=True)  # perhaps a link, to what somebody else chose
     path.write_bytes(text if recipients is None else encrypt(text, recipients))
     return path

@@ -12,7 +12,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from changelog_format import verify
-from synchro import DisableSynchroLog, export_bundle, import_bundle, import_bundles, nodes, reset_synchro
+from synchro import DisableSynchroLog, conf, export_bundle, import_bundle, import_bundles, nodes, reset_synchro
 from synchro.errors import DestinationError, ExportError, ForkError, GapError, RequestError
 from synchro.exporting import prepare
 from synchro.models import Destination, Node
@@ -101,6 +101,24 @@ def test_a_bundle_of_some_models_needs_what_is_before_it(tmp_path):
     assert [(each.since, each.until) for each in request.missing] == [(0, 1)]
     (request,) = missing_before([part, last], using="hq")
     assert [(each.since, each.until) for each in request.missing] == [(0, 2)]
+
+
+def test_the_file_of_a_node_without_an_id_has_a_name_that_is_no_option(lost, tmp_path):
+    (request,) = missing_before([lost[3]], using="ship")
+    assert Node.objects.using("ship").filter(current=True).count() == 0
+    path = write_request(request, tmp_path)
+    assert path.name == f"{conf.node_name('ship')}-asks-{ident()}.request.json"
+
+
+def test_who_was_only_heard_of_through_others_can_be_asked():
+    tags("a")
+    carry()
+    carry("hq", "ship")
+    for peer in ("office", ident()):
+        request = everything_since(peer, using="ship")
+        assert (request.of, request.missing[0].since) == (ident(), 0)
+    with pytest.raises(RequestError, match="no node that is known here"):
+        everything_since("nobody", using="ship")
 
 
 def test_a_request_for_everything_since(lost, tmp_path):
