@@ -6,12 +6,14 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
-from django.db.models import Count
+from django.db.models import Count, Max
 from django.utils import timezone
 
+from changelog_format.dates import format_date
 from synchro import changelog, conf, entitlement, nodes, registry
 from synchro.models import Bundle, Conflict, Destination, Held, Node, Touch
 from synchro.pause import is_paused
+from synchro.seal import tolerance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,12 +51,14 @@ class Standing:
     ``noted``: writes that triggers noted since the last sealing. ``held`` and ``held_reasons``: imported changes that
     could not be applied yet. ``withheld``: fields whose values others do not tell this deployment.
     ``node`` is None before the first export. ``copied``: this database is a copy of that node's, or had another name
-    then, and gets an id of its own with its first export or import.
+    then, and gets an id of its own with its first export or import. ``clock_ahead``: the date of its log, or of what is
+    pending, where that is further ahead of this machine's clock than the tolerance: then nothing can be sealed.
     """
 
     node: str | None
     name: str
     seq: int
+    clock_ahead: str | None
     pruned_seq: int
     pending: int
     noted: int
@@ -106,6 +110,7 @@ def standing(using: str = DEFAULT_DB_ALIAS) -> Standing:
         node=node.ident if node is not None else None,
         name=conf.node_name(using),
         seq=seq,
+        clock_ahead=_clock_ahead(node, using),
         pruned_seq=node.pruned_seq if node is not None else 0,
         pending=changelog.pending(using).count(),
         noted=Touch.objects.using(using).count() if conf.triggers() else 0,
@@ -138,3 +143,9 @@ def standing(using: str = DEFAULT_DB_ALIAS) -> Standing:
         conflicts_held=Conflict.objects.using(using).filter(held=True).count(),
         copied=node is not None and nodes.is_copied(node, using),
     )
+
+
+def _clock_ahead(node: Node | None, using: str) -> str | None:
+    captured = changelog.pending(using).aggregate(latest=Max("captured"))["latest"] or 0
+    latest = max(captured, node.clock if node is not None else 0)
+    return format_date(latest) if latest > changelog.now() + tolerance() else None

@@ -373,7 +373,7 @@ class Taking:
                 raise ClockError(
                     _(
                         "%(name)s: the change at position %(seq)d is dated %(date)s, later than this machine's clock "
-                        "(%(now)s) and the tolerance allow."
+                        "(%(now)s) by more than the tolerance."
                     )
                     % {"name": self._name, "seq": record.seq, "date": record.date, "now": format_date(changelog.now())},
                     hint=_("Set the clocks right. Nothing was imported."),

@@ -45,6 +45,28 @@ def edit(note, text):
     note.save()
 
 
+def test_the_status_says_that_nothing_can_be_sealed(clock, capsys):
+    def said():
+        call_command("synchro_status", no_color=True)
+        return [line for line in capsys.readouterr().out.splitlines() if "synchro_redate" in line]
+
+    Note.objects.create(char="before")
+    seal("default")
+    assert said() == []
+    clock.ahead()
+    Note.objects.create(char="from the future")
+    clock.right()
+    (line,) = said()
+    assert line.split()[:5] == ["clock", "too", "far", "ahead,", "at"]
+    clock.ahead()
+    seal("default")
+    assert said() == []
+    clock.right()
+    assert said() == [line]
+    redate()
+    assert said() == []
+
+
 def test_what_is_pending_goes_out_after_it_was_dated_anew(clock):
     note = Note.objects.create(char="before")
     carry()

@@ -51,6 +51,9 @@ class Command(SpokenCommand):
             text = _("a copy of it: %(name)s gets its own id with the next bundle")
             self._warn("", text % {"name": found.name})
         self._say(pgettext("status", "log"), ", ".join(_of_log(found)))
+        if found.clock_ahead is not None:
+            text = _("too far ahead, at %(date)s: see manage.py synchro_redate")
+            self._warn(pgettext("status", "clock"), text % {"date": found.clock_ahead[:16]})
         if found.models:
             number = len(found.models)
             text = ngettext("%(number)d model of %(apps)s", "%(number)d models of %(apps)s", number)
