@@ -8,6 +8,12 @@ from typing import Any
 
 from synchro.drift import Difference
 
+DETAILS, PREVIEWED = 10_000, 100_000
+"""Of how many changes a report says what became of which object, for an import and for a preview.
+
+With each of them goes a third of a kilobyte: of 100,000 they would be most of an import's memory.
+"""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeldChange:
@@ -28,7 +34,7 @@ class ImportReport:
     than the sender's. ``sender_ahead``: by how many seconds at least the sender's clock is ahead of this machine's (how
     far it is behind cannot be told from a file). ``new_id``: this database turned out to be a restored backup, and goes
     on under this id. ``models``: of each model how many changes were added, changed, deleted, m2m, merged, unchanged,
-    stale, conflict, held. ``details``: what became of which object (model and id), the first 100,000; ``keys``: the
+    stale, conflict, held. ``details``: what became of which object (model and id), the first of them; ``keys``: the
     natural keys of those that have one. Without a file, where only what is held was tried again, ``bundle`` and
     ``file`` are empty.
     """

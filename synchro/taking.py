@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeAlias
 
 import orjson
@@ -41,7 +42,7 @@ from synchro.drift import Difference
 from synchro.errors import ClockError, ConflictError, DanglingError, HeldError, RestoredError
 from synchro.express import Express
 from synchro.filing import IncomingFiles, awaited, contents_of
-from synchro.import_report import HeldChange, ImportReport
+from synchro.import_report import DETAILS, PREVIEWED, HeldChange, ImportReport
 from synchro.lines import Line
 from synchro.locking import sealed_lock
 from synchro.merging import Outcome
@@ -56,14 +57,13 @@ from synchro.trust import Vouch
 from synchro.values import UndecodableValueError
 
 SHOWN = 20
-DETAILS = 100_000
-"""Of how many objects a report says what became of them."""
 AT_ONE_GO = 20_000
 """How many changes that wait for each other are tried together."""
 _COUNTED = (
     "added", "changed", "deleted", "m2m", "merged", "unchanged", "already_known", "stale", "conflicts", "objects",
 )  # fmt: skip
 Chunked: TypeAlias = "Line | Change | ObjectRecord"
+_WHAT = itemgetter(0, 1)
 EXPRESS = True
 """Whether plain chunks go past the planner, which comes to the same (a test turns it off to see that)."""
 
@@ -129,6 +129,7 @@ class Taking:
         self._held_before: set[tuple[str, int]] = set()
         self._held_anew = 0
         self._details: list[tuple[str, str, str]] = []
+        self._room = PREVIEWED if dry_run else DETAILS
         self._named: dict[tuple[str, str], list[Any]] = {}
         self._of_models: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._tables: set[str] = set()
@@ -415,10 +416,10 @@ class Taking:
             return False
         details, touched = taken
         self._tables |= touched
-        for what, label, _object in details:
-            self._counts[what] += 1
-            self._of_models[label][what] += 1
-        if (room := DETAILS - len(self._details)) > 0:
+        for (what, label), number in Counter(map(_WHAT, details)).items():
+            self._counts[what] += number
+            self._of_models[label][what] += number
+        if (room := self._room - len(self._details)) > 0:
             self._details += details[:room]
             changes = (each.data for each in lines)
             self._named.update(((each["model"], each["id"]), each["key"]) for each in changes if each["key"])
@@ -702,14 +703,14 @@ class Taking:
             self._of_models[label][what] += 1
         for _slot, model_spec, _here, arrived_id in plan.merges:
             self._note_merge(model_spec.label, arrived_id)
-        if (room := DETAILS - len(self._details)) > 0:
+        if (room := self._room - len(self._details)) > 0:
             self._details += plan.details[:room]
             arrived = (each.arrived for each in batch)
             self._named.update(((each.model, each.id), each.key) for each in arrived if each.key)
 
     def _note_merge(self, label: str, object_id: str) -> None:
         self._of_models[label]["merged"] += 1
-        if len(self._details) < DETAILS:
+        if len(self._details) < self._room:
             self._details.append(("merged", label, object_id))
 
     def _count_folds(self, folds: Iterable[Fold]) -> None:

@@ -17,6 +17,7 @@ from changelog_format.output import table
 from synchro import reasons
 from synchro.conf import POLICIES
 from synchro.drift import Difference
+from synchro.import_report import DETAILS, PREVIEWED
 from synchro.importing import ImportReport, PassedOver, import_bundles, retry_held
 from synchro.management.commanding import SpokenCommand, add_database, cleaned
 from synchro.replaying import Until, parse_until, replay
@@ -305,6 +306,8 @@ class Command(SpokenCommand):
             for what, model, object_id in report.details:
                 called = _called(object_id, report.keys.get((model, object_id)))
                 self.stdout.write(cleaned(f"  {_HAPPENED[what]!s:{width}}  {model} {called}"))
+            if len(report.details) in (DETAILS, PREVIEWED):  # these are the first of more
+                self.stdout.write("  …")
         for missing in report.missing_files:
             self.warn("  " + _("missing: %(file)s") % {"file": missing})
         for held in report.held_changes:
