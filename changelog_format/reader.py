@@ -166,8 +166,9 @@ class BundleReader:
             if self._sha256.digest() != mark:
                 raise DigestError(f"the frame at byte {frame.start} is not what it was", rule="R58")
             lines = _split(frame, self._limits)
-            for line in lines[1:] if frame.start == 0 else lines:
-                yield line, orjson.loads(line)
+            if frame.start == 0:
+                del lines[0]
+            yield from zip(lines, map(orjson.loads, lines), strict=True)
             frame = self._next_frame()
 
     def _read(self) -> Iterator[Record]:

@@ -18,7 +18,7 @@ from changelog_format import Change, Header
 from changelog_format.dates import format_date, parse_date
 from synchro import conf, nodes, serialize, successions
 from synchro.errors import DestinationError, ForkError, GapError
-from synchro.intervals import Intervals
+from synchro.intervals import Intervals, runs
 from synchro.models import Bundle, ChangeLog, KnownRange, Node
 
 if TYPE_CHECKING:
@@ -167,7 +167,7 @@ class Checkpoints:
             return False
         for origin, of_origin in positions.items():
             intervals = self._intervals(origin)
-            if len(set(of_origin)) != len(of_origin) or any(seq in intervals for seq in of_origin):
+            if len(set(of_origin)) != len(of_origin) or any(intervals.overlaps(*run) for run in runs(of_origin)):
                 return False
         return True
 
@@ -175,8 +175,8 @@ class Checkpoints:
         """*positions* are known from now on."""
         for origin, of_origin in positions.items():
             intervals = self._intervals(origin)
-            for seq in of_origin:
-                intervals.add(seq)
+            for run in runs(of_origin):
+                intervals.add(*run)
             self._touched.add(origin)
 
     def _intervals(self, origin: str) -> Intervals:

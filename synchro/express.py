@@ -19,14 +19,13 @@ import orjson
 from changelog_format.dates import parse_date
 from changelog_format.jsonl import FAST_SIZE
 from synchro import alike, naturalkeys, nodes, references, registry, serialize, tables, versions
-from synchro.apply import present_pairs
 from synchro.combining import respelled
-from synchro.express_models import Convert, PlainLink, PlainModel, plain_model
+from synchro.express_models import PlainLink, PlainModel, plain_model
 from synchro.lines import Line
 from synchro.models import ChangeLog, Reference, Version
 from synchro.registry import ModelSpec
 from synchro.resolving import Ends, LinkField, Lock
-from synchro.versions import Key, Stamp
+from synchro.versions import Stamp
 
 _STATE, _LINK = ("fields", "refs"), ("field", "target")
 # The keys of a plain record, in the order in which they are written → whether it is a link.
@@ -197,11 +196,8 @@ class Express:
 _REMEMBERED = 20_000
 
 
-def _converted(convert: Convert, value: Any) -> Any:
-    try:
-        return convert(value)
-    except Exception as error:  # whatever a field raises: the planner holds that record alone
-        raise NotPlainError from error
+# How tags begin in a line (SPEC R18), and NULs, or what looks like them: rarely, so that a quick look is enough.
+_TAG, _NUL = b'"$', b"\\u0000"
 
 
 class _Chunk:
@@ -215,7 +211,7 @@ class _Chunk:
         self._own = express._own  # noqa: SLF001
         self._things: dict[tuple[str, str], Thing] = {}
         self._keys: dict[tuple[str, Any], str] = {}
-        self._current: dict[Key, versions.Current] = {}
+        self._current: dict[tuple[str, str, str], Stamp] = {}
         self._links: set[tuple[PlainLink, End, End]] = set()
 
     def found(self) -> Found:
@@ -373,12 +369,25 @@ class _Chunk:
                 raise NotPlainError
 
     def _load_links(self, links: Sequence[Entry]) -> None:
-        keys = []
+        """The newest changes of the links between objects that are here."""
+        sources: dict[str, set[str]] = defaultdict(set)
+        names: dict[str, set[str]] = defaultdict(set)
         for entry in links:
             ends = self._known_ends(entry)
             if ends is not None:
-                keys.append(_link_key(entry, *ends))
-        self._current = versions.find(keys, self._using) if keys else {}
+                label, text, name = _link_key(entry, *ends)
+                sources[label].add(text)
+                names[label].add(name)
+        for label, texts in sources.items():
+            # As in versions.find: an object may have very many links.
+            few = len(texts) * len(names[label]) <= versions.LOOKUPS
+            also = (_LINKED[1], names[label]) if few else None
+            rows = tables.select_in(
+                Version, _LINKED, _LINKED[0], texts, self._using, {"root": label}, also, but={"link": ""}
+            )
+            idents = self._express.idents() if rows else {}
+            for text, name, date, node in rows:
+                self._current[label, text, name] = Stamp(date, idents[node])
 
     def _known_ends(self, entry: Entry) -> tuple[int, int] | None:
         """The primary keys of both ends of a link; None where one of them is not here yet."""
@@ -424,21 +433,31 @@ class _Chunk:
 
     def _values(self, entry: Entry) -> tuple[dict[str, Any], dict[str, Any]]:
         """What the record gives: as JSON, and as the database takes it."""
-        model, refs = entry.model, entry.data["refs"]
-        converters = model.converters
-        state, given = {}, {}
-        for name, value in entry.data["fields"].items():
-            convert = converters.get(name)
-            if convert is not None:
-                if value and name in model.files:
-                    raise NotPlainError  # it may be called otherwise here
-                given[name] = _converted(convert, value)
-                state[name] = value
-            elif name in model.relations:
-                target = None if value is None else self._end(model.relations[name].label, refs.get(name))
-                state[name] = given[name] = target
-            elif name not in model.spec.skipped:
-                raise NotPlainError
+        model, text, fields, refs = entry.model, entry.text, entry.data["fields"], entry.data["refs"]
+        shape = model.shape(tuple(fields))
+        if shape is None:
+            raise NotPlainError
+        state = dict(fields)
+        for name in shape.left_out:
+            del state[name]
+        if any(state[name] for name in shape.files):
+            raise NotPlainError  # it may be called otherwise here
+        given = dict(state)
+        try:
+            if _TAG in text or _NUL in text:
+                for name, convert in shape.converted:
+                    given[name] = convert(given[name])
+            else:
+                for name, kind in shape.exact:
+                    value = given[name]
+                    if type(value) is not kind and value is not None:
+                        given[name] = model.converters[name](value)
+                for name, convert in shape.quick:
+                    given[name] = convert(given[name])
+        except Exception as error:  # whatever a field raises: the planner holds that record alone
+            raise NotPlainError from error
+        for name, label in shape.pointing:
+            state[name] = given[name] = None if fields[name] is None else self._end(label, refs.get(name))
         return state, given
 
     def _end(self, label: str, object_id: str | None) -> End:
@@ -461,7 +480,7 @@ class _Chunk:
         self._links.add(place)
         ends = self._known_ends(entry)
         current = None if ends is None else self._current.get(_link_key(entry, *ends))
-        if current is not None and not self._follows(entry, current.stamp):
+        if current is not None and not self._follows(entry, current):
             raise NotPlainError
         entry.ends, entry.known = (source, target), current is not None
         found.details.append(("m2m", entry.model.spec.label, data["id"]))
@@ -517,13 +536,20 @@ class _Chunk:
 
     def _present(self, found: Found) -> dict[PlainLink, set[tuple[Any, Any]]]:
         """The links that are to be made and are there, between objects that were here before."""
-        wanted: dict[PlainLink, list[tuple[Any, Any]]] = defaultdict(list)
+        wanted: dict[PlainLink, tuple[set[int], set[int]]] = defaultdict(lambda: (set(), set()))
         for entry in found.entries:
+            if entry.link is None or entry.data["action"] != "link":
+                continue
             source, target = entry.ends
-            old = not (isinstance(source, Thing) and source.new) and not (isinstance(target, Thing) and target.new)
-            if entry.link is not None and entry.data["action"] == "link" and old:
-                wanted[entry.link].append((pk_of(source), pk_of(target)))
-        return {link: present_pairs(link.through, link.columns, pairs, self._using) for link, pairs in wanted.items()}
+            if not (isinstance(source, Thing) and source.new) and not (isinstance(target, Thing) and target.new):
+                wanted[entry.link][0].add(pk_of(source))
+                wanted[entry.link][1].add(pk_of(target))
+        return {link: self._present_links(link, *ends) for link, ends in wanted.items()}
+
+    def _present_links(self, link: PlainLink, sources: set[int], targets: set[int]) -> set[tuple[Any, Any]]:
+        """The links between *sources* and *targets*; a chunk has no more of either than go into one statement."""
+        source, target = link.columns
+        return set(tables.select_in(link.through, link.columns, source, sources, self._using, {}, (target, targets)))
 
 
 def pk_of(end: End) -> Any:
@@ -552,10 +578,11 @@ def _holds(thing: Thing, state: Mapping[str, Any]) -> bool:
     return True
 
 
-def _link_key(entry: Entry, source: int, target: int) -> Key:
-    return Key(entry.model.spec.label, str(source), f"{entry.data['field']}:{target}")
+def _link_key(entry: Entry, source: int, target: int) -> tuple[str, str, str]:
+    return entry.model.spec.label, str(source), f"{entry.data['field']}:{target}"
 
 
 _REFERENCE = tables.columns(Reference, "object_id", "pk_text")
+_LINKED = tables.columns(Version, "pk_text", "link", "date", "node")
 _VERSION = tables.columns(Version, "pk_text", "date", "node", "deleted", "change_id")
 _LOGGED = tables.columns(ChangeLog, "id", "model", "imported", "payload", "version")

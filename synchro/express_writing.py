@@ -21,7 +21,7 @@ from synchro.registry import AnyField, ModelSpec
 from synchro.resolving import Slot
 from synchro.trust import Vouch
 from synchro.values import UndecodableValueError
-from synchro.versions import Current, Key, Stamp
+from synchro.versions import VersionRow
 
 _REFERENCE = tables.columns(Reference, "model", "object_id", "pk_text")
 
@@ -67,11 +67,12 @@ def write(found: Found, recorder: Recorder, using: str) -> set[str]:
     """
     new = [thing for thing in found.things if thing.new]
     touched = _write_one_by_one(found, using) if found.handled else _write_in_bulk(found, new, using)
-    numbers = _log(found.entries, recorder, using)
+    places = _places(found.entries)
+    numbers = _log(found.entries, places, recorder, using)
     for model, things in _by_model(new).items():
         references = ((model.spec.identity_label, thing.id, str(thing.pk)) for thing in things)
-        tables.insert_many(Reference, _REFERENCE, references, using)
-    _versions(found, numbers, recorder, using)
+        tables.insert_many(Reference, _REFERENCE, references, using, copy=True)
+    _versions(found, places, numbers, recorder, using)
     recorder.told((thing.model.spec.root_label, str(thing.pk)) for thing in found.things)
     return touched
 
@@ -83,7 +84,7 @@ def _write_in_bulk(found: Found, new: Sequence[Thing], using: str) -> set[str]:
     changed = [thing for thing in found.things if thing.given and not thing.new]
     _number(new, using)
     waiting = [thing for thing in changed if not _ready(thing)]
-    _update([thing for thing in changed if _ready(thing)], using)
+    _update([thing for thing in changed if _ready(thing)] if waiting else changed, using)
     _insert(new, using)
     _update(waiting, using)
     links = [entry for entry in found.entries if entry.link is not None]
@@ -154,7 +155,7 @@ def _update(things: Sequence[Thing], using: str) -> None:
         key: AnyField = model.spec.model._meta.pk
         for names, group in _by_names(of_model):
             fields = [model.fields[name] for name in names]
-            rows = ([*_values(thing, names), thing.pk] for thing in group)
+            rows = ((*values, thing.pk) for thing, values in zip(group, _rows(model, names, group), strict=True))
             tables.update_many(model.spec.model, fields, [key], rows, using, prepared=True)
 
 
@@ -168,18 +169,27 @@ def _by_names(things: Iterable[Thing]) -> Iterator[tuple[tuple[str, ...], list[T
             yield names, group
 
 
-def _values(thing: Thing, names: Iterable[str]) -> list[Any]:
-    return [pk_of(value) if isinstance(value := thing.given[name], Thing) else value for name in names]
+def _rows(model: PlainModel, names: Sequence[str], things: Iterable[Thing]) -> Iterator[list[Any]]:
+    """What each of *things* is given, which are just *names*, in their order; what is pointed to by its number."""
+    pointing = [place for place, name in enumerate(names) if name in model.relations]
+    for thing in things:
+        row = list(thing.given.values())
+        for place in pointing:
+            row[place] = pk_of(row[place])
+        yield row
 
 
 def _insert(new: Sequence[Thing], using: str) -> None:
     """Insert what can be inserted, until nothing is left: as everywhere, what points to others comes after them."""
-    waiting = list(new)
+    waiting: Sequence[Thing] = new
     while waiting:
-        wave = [thing for thing in waiting if _ready(thing)]
+        wave: list[Thing] = []
+        others: list[Thing] = []
+        for thing in waiting:
+            (wave if _ready(thing) else others).append(thing)
         if not wave:
             raise NotPlainError  # they point to each other, and cannot be numbered beforehand
-        waiting = [thing for thing in waiting if not _ready(thing)]
+        waiting = others
         for model, things in _by_model(wave).items():
             _insert_rows(model, things, using)
 
@@ -204,18 +214,16 @@ def _insert_rows(model: PlainModel, things: Sequence[Thing], using: str) -> None
         # What the database fills in by itself is left out.
         missing = [column for column in missing if not hasattr(fixed[column], "resolve_expression")]
         fields = [*(model.fields[name] for name in names), *missing]
-        rows = []
-        for thing in group:
-            row = _values(thing, names)
+        rows = list(_rows(model, names, group))
+        for row in rows if missing else ():
             for column in missing:
                 default = default_of(column, model.spec) if callable(column.default) else fixed[column]
                 row.append(column.get_db_prep_save(default, connection))
-            rows.append(row)
         if group[0].pk is not None:
-            numbered = ([thing.pk, *row] for thing, row in zip(group, rows, strict=True))
-            tables.insert_many(table, [key, *fields], numbered, using, prepared=True)
+            numbered = ((thing.pk, *row) for thing, row in zip(group, rows, strict=True))
+            tables.insert_many(table, [key, *fields], numbered, using, prepared=True, copy=True)
         else:
-            numbers = tables.insert_returning(table, fields, rows, using, prepared=True)
+            numbers = tables.insert_returning(table, fields, rows, using, prepared=True, copy=True)
             for thing, number in zip(group, numbers, strict=True):
                 thing.pk = number
 
@@ -230,60 +238,71 @@ def _link(links: Sequence[Entry], found: Found, using: str) -> None:
         tables.delete_many(link.through, link.columns, pairs["unlink"], using)
         present = found.present.get(link, set())
         fresh = [pair for pair in pairs["link"] if pair not in present]
-        tables.insert_many(link.through, link.columns, fresh, using, prepared=True)
+        tables.insert_many(link.through, link.columns, fresh, using, prepared=True, copy=True)
 
 
 # --- what is remembered -----------------------------------------------------------------------------------------------
 
 
-def _log(entries: Sequence[Entry], recorder: Recorder, using: str) -> list[int]:
+def _places(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
+    """Of each record what the log and the versions call its object or link: root model, primary key, link."""
+    places = []
+    for entry in entries:
+        if entry.thing is not None:
+            places.append((entry.model.spec.root_label, str(entry.thing.pk), ""))
+        else:
+            source, target = entry.ends
+            places.append((entry.model.spec.label, str(pk_of(source)), f"{entry.data['field']}:{pk_of(target)}"))
+    return places
+
+
+def _log(entries: Sequence[Entry], places: Sequence[tuple[str, str, str]], recorder: Recorder, using: str) -> list[int]:
     """The records verbatim, in this node's log; the primary keys of the rows."""
     node, now = recorder.node, changelog.now()
     made_on = {entry.base.node for entry in entries if entry.base is not None}
     numbers = recorder.numbers_of({entry.node for entry in entries} | made_on)
+    first = node.seq + 1
     rows = []
-    for entry in entries:
+    for seq, (entry, (root, text, link)) in enumerate(zip(entries, places, strict=True), first):
         data, spec, base = entry.data, entry.model.spec, entry.base
-        node.seq += 1
-        node.clock = max(node.clock, entry.date)
-        if entry.thing is not None:
-            root, text, link = spec.root_label, str(entry.thing.pk), ""
-        else:
-            source, target = map(pk_of, entry.ends)
-            root, text, link = spec.label, str(source), f"{data['field']}:{target}"
+        actor = data.get("actor")
         rows.append(
             (
-                spec.label, root, text, link, data["action"], now, _payload(entry), True, node.pk, node.seq, entry.date,
+                spec.label, root, text, link, data["action"], now, _payload(entry), True, node.pk, seq, entry.date,
                 None if base is None else base.date, None if base is None else numbers[base.node], numbers[entry.node],
-                entry.seq, False, spec.version, storable_actor(data.get("actor") or ""),
+                entry.seq, False, spec.version, storable_actor(actor) if actor else "",
             )
         )  # fmt: skip
-    return tables.insert_returning(ChangeLog, LOGGED, rows, using)
+    node.seq += len(entries)
+    node.clock = max(node.clock, *(entry.date for entry in entries))
+    return tables.insert_returning(ChangeLog, LOGGED, rows, using, copy=True)
 
 
 def _payload(entry: Entry) -> str:
     """The record without its position in the sender's log and with its origin, as it is spelled in its line."""
     # The key that stands after the position begins at the comma after it.
-    rest = entry.text[entry.text.index(b",", len(b'{"type":"change",')) + 1 :].decode()
+    rest = entry.text[entry.text.index(b",", _AFTER_TYPE) + 1 :].decode()
     if "origin" in entry.data:
         return f'{{"type":"change",{rest}'
     return f'{{"type":"change",{rest[:-1]},"origin":{{"node":"{entry.node}","seq":{entry.seq}}}}}'
 
 
-def _versions(found: Found, numbers: Sequence[int], recorder: Recorder, using: str) -> None:
-    changed: dict[Key, Current] = {}
-    known = []
+_AFTER_TYPE = len(b'{"type":"change",')
+
+
+def _versions(
+    found: Found, places: Sequence[tuple[str, str, str]], numbers: Sequence[int], recorder: Recorder, using: str
+) -> None:
+    node_ids = recorder.numbers_of(())
+    new: list[VersionRow] = []
+    changed: list[VersionRow] = []
     for thing in found.things:
-        key = Key(thing.model.spec.root_label, str(thing.pk))
         if thing.stamp is not None:
-            changed[key] = Current(thing.stamp, deleted=False, change_id=numbers[thing.number])
-        if not thing.new:
-            known.append(key)
-    for entry, number in zip(found.entries, numbers, strict=True):
+            date, node = thing.stamp
+            value = (date, node_ids[node], False, numbers[thing.number], None)
+            (new if thing.new else changed).append((places[thing.number], value))
+    for entry, place, number in zip(found.entries, places, numbers, strict=True):
         if entry.link is not None:
-            source, target = map(pk_of, entry.ends)
-            key = Key(entry.model.spec.label, str(source), f"{entry.data['field']}:{target}")
-            changed[key] = Current(Stamp(entry.date, entry.node), entry.data["action"] == "unlink", number)
-            if entry.known:
-                known.append(key)
-    versions.store(changed, known, recorder.numbers_of(()), using)
+            value = (entry.date, node_ids[entry.node], entry.data["action"] == "unlink", number, None)
+            (changed if entry.known else new).append((place, value))
+    versions.write(new, changed, using, copy=True)

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from itertools import islice, starmap
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -352,6 +353,8 @@ def _verified(stream: BinaryIO, identities: Identities | None, until: int | None
                 text = _("A snapshot is taken whole: it does not tell what was at position %(seq)d.")
             raise ImportRefusedError(text % {"seq": until})
         own_changes = OwnChanges(whole, nodes.own_idents(using))
+        noted = own_changes.from_self
+        usual = {label: info.version for label, info in whole.models.items()}
         versions: dict[str, set[int]] = defaultdict(set)
         taken = 0
         last: dict[str, Any] | None = None
@@ -362,9 +365,10 @@ def _verified(stream: BinaryIO, identities: Identities | None, until: int | None
                     continue
                 # Up to here: what stands before a change and is no change itself belongs to it.
                 taken, last = number, data
-                own_changes.note(data)
+                if noted or "origin" in data:
+                    own_changes.note(data)
             if kind != "file":
-                versions[data["model"]].add(data.get("version") or whole.models[data["model"]].version)
+                versions[data["model"]].add(data.get("version") or usual[data["model"]])
             if not number % progress.EVERY:
                 seen = whole.start.seq if last is None else last["seq"]
                 progress.tell("verifying", seen - whole.start.seq, until - whole.start.seq)
@@ -379,14 +383,12 @@ def _verified(stream: BinaryIO, identities: Identities | None, until: int | None
 def _lines(stream: BinaryIO, name: str, found: _Found, identities: Identities | None) -> Iterator[Line]:
     """The records of a file that was verified before, as long as it is the same."""
     with open_bundle(stream, identities=identities) as reader:
-        lines = reader.again(found.marks)
-        for _number in range(found.records):
-            try:
-                yield Line(*next(lines))
-            except BundleError as error:
-                raise ImportRefusedError(
-                    _("%(name)s changed while it was being read.") % {"name": name}, hint=_("Nothing was imported.")
-                ) from error
+        try:
+            yield from starmap(Line, islice(reader.again(found.marks), found.records))
+        except BundleError as error:
+            raise ImportRefusedError(
+                _("%(name)s changed while it was being read.") % {"name": name}, hint=_("Nothing was imported.")
+            ) from error
 
 
 __all__ = ["HeldChange", "ImportReport", "PassedOver", "import_bundle", "import_bundles", "retry_held"]

@@ -29,6 +29,11 @@ class Intervals:
 
     __hash__ = None  # type: ignore[assignment]  # mutable
 
+    def overlaps(self, first: int, last: int) -> bool:
+        """Whether one of the numbers from *first* to *last* is in it."""
+        place = bisect_right(self._firsts, last) - 1
+        return place >= 0 and first <= self._lasts[place]
+
     def add(self, first: int, last: int | None = None) -> None:
         """Add the numbers from *first* to *last* (to *first* alone without it)."""
         last = first if last is None else last
@@ -39,3 +44,19 @@ class Intervals:
             last = max(last, self._lasts[high - 1])
         self._firsts[low:high] = [first]
         self._lasts[low:high] = [last]
+
+
+def runs(numbers: Iterable[int]) -> list[tuple[int, int]]:
+    """*numbers*, of which none comes twice, as ranges."""
+    found: list[tuple[int, int]] = []
+    first = last = None
+    for number in sorted(numbers):
+        if last is not None and number == last + 1:
+            last = number
+            continue
+        if first is not None and last is not None:
+            found.append((first, last))
+        first = last = number
+    if first is not None and last is not None:
+        found.append((first, last))
+    return found

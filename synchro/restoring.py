@@ -36,7 +36,7 @@ class OwnChanges:
     def __init__(self, header: Header, own: frozenset[str]) -> None:
         self.header = header
         self._own = own
-        self._from_self = header.node.id in own
+        self.from_self = header.node.id in own
         self.found: dict[str, tuple[array[int], array[int]]] = {}
 
     def note(self, data: Mapping[str, Any]) -> None:
@@ -45,7 +45,7 @@ class OwnChanges:
         if origin is not None:
             if origin["node"] in self._own:
                 self._add(origin["node"], origin["seq"], data["date"])
-        elif self._from_self:
+        elif self.from_self:
             self._add(self.header.node.id, data["seq"], data["date"])
 
     def _add(self, ident: str, seq: int, date: str) -> None:

@@ -19,7 +19,7 @@ from django.db.models import QuerySet
 from django.db.models.query import FlatValuesListIterable, ValuesListIterable
 from django.db.models.sql import UpdateQuery
 
-from synchro import reasons
+from synchro import reasons, values
 from synchro.values import UndecodableValueError
 
 AnyField: TypeAlias = "models.Field[Any, Any]"
@@ -154,16 +154,64 @@ def among(rows: QuerySet[Any, Any], field: AnyField, wanted: Collection[int] | C
 
 
 def insert_many(
-    model: ModelClass, fields: Sequence[AnyField], rows: Iterable[Sequence[Any]], using: str, *, prepared: bool = False
+    model: ModelClass,
+    fields: Sequence[AnyField],
+    rows: Iterable[Sequence[Any]],
+    using: str,
+    *,
+    prepared: bool = False,
+    copy: bool = False,
 ) -> None:
-    """Insert *rows* (values in the order of *fields*, all of one table); *prepared*: as the driver takes them."""
+    """Insert *rows* (values in the order of *fields*, all of one table); *prepared*: as the driver takes them.
+
+    *copy*: by PostgreSQL's COPY, if that can be. The caller does without where it is refused, as by a table's row
+    security.
+    """
     connection = connections[using]
+    if copy and _can_copy(fields, connection):
+        _copy(model, fields, _ready(fields, rows, using, prepared=prepared), using)
+        return
     quote = connection.ops.quote_name
     names = ", ".join(quoted(field, using) for field in fields)
     marks = ", ".join(_placeholder(field, using) for field in fields)
     sql = f"INSERT INTO {quote(model._meta.db_table)} ({names}) VALUES ({marks})"  # noqa: S608  quoted names only
     with unchecked(fields, using):
         _run(sql, fields, rows, using, prepared=prepared)
+
+
+def _can_copy(fields: Iterable[AnyField], connection: Any) -> bool:
+    """Whether rows can be written by COPY past the project's own wrappers of what is executed, of which there is none.
+
+    Columns of numbers, texts, dates and JSON; others have casts, or types that the driver tells the server.
+    """
+    ours = connection.vendor == "postgresql" and not connection.execute_wrappers
+    return ours and all(map(_is_copied, fields)) and hasattr(connection.Database, "Copy")
+
+
+@cache
+def _is_copied(field: AnyField) -> bool:
+    while isinstance(field, models.ForeignKey):
+        field = field.target_field
+    return field.model._meta.app_label == "synchro" or values.converts_as(field) in _COPIED
+
+
+_COPIED = (
+    models.AutoField, models.BigAutoField, models.SmallAutoField, models.IntegerField, models.BooleanField,
+    models.CharField, models.TextField, models.FloatField, models.DecimalField, models.DateField, models.DateTimeField,
+    models.TimeField, models.UUIDField, models.JSONField,
+)  # fmt: skip
+
+
+def _copy(model: ModelClass, fields: Sequence[AnyField], rows: Sequence[Sequence[Any]], using: str) -> None:
+    """Insert *rows*: an import of new objects takes three fifths of the time that it takes by ``executemany``."""
+    if not rows:
+        return
+    connection = connections[using]
+    names = ", ".join(quoted(field, using) for field in fields)
+    sql = f"COPY {connection.ops.quote_name(model._meta.db_table)} ({names}) FROM STDIN"
+    with _refusals(model), connection.cursor() as cursor, connection.wrap_database_errors, cursor.copy(sql) as copy:
+        for row in rows:
+            copy.write_row(row)
 
 
 def update_many(
@@ -270,8 +318,13 @@ def select_in(
     wanted: Iterable[Any],
     using: str,
     equal: Mapping[str, Any],
+    also: tuple[AnyField, Collection[int] | Collection[str]] | None = None,
+    *,
+    but: Mapping[str, Any] | None = None,
 ) -> list[tuple[Any, ...]]:
     """The values of *columns_* in the rows of *model* where *column* is one of *wanted*, and *equal* holds.
+
+    *also*: and another column is one of these, too. *but*: and these do not hold.
 
     For columns of numbers and text, which are given and come as the driver has them: a fifth of the time that a
     queryset takes for a thousand values.
@@ -280,20 +333,32 @@ def select_in(
     quote = connection.ops.quote_name
     names = ", ".join(quoted(each, using) for each in columns_)
     conditions = "".join(f" AND {quoted(each, using)} = %s" for each in columns(model, *equal))
+    values_, compared = list(wanted), list(equal.values())
+    for each, value in (but or {}).items():
+        conditions += f" AND {quoted(columns(model, each)[0], using)} <> %s"
+        compared.append(value)
+    if also is not None:
+        other, listed_too = also
+        if not listed_too:
+            return []
+        condition, listed = any_of(listed_too, using)
+        # SQLite would look for each of these at each of those, by an index of both: as in versions.find.
+        many = connection.vendor == "sqlite" and min(len(values_), _AT_ONCE) * len(listed_too) > _PROBED
+        conditions += f" AND {'+' if many else ''}{quoted(other, using)} {condition}"
+        compared += listed
     head = f"SELECT {names} FROM {quote(model._meta.db_table)} WHERE {quoted(column, using)}"  # noqa: S608  quoted
-    values_ = list(wanted)
     found: list[tuple[Any, ...]] = []
     with connection.cursor() as cursor:
         for start in range(0, len(values_), _AT_ONCE):
             condition, listed = any_of(values_[start : start + _AT_ONCE], using)
-            cursor.execute(f"{head} {condition}{conditions}", [*listed, *equal.values()])
+            cursor.execute(f"{head} {condition}{conditions}", [*listed, *compared])
             found += cursor.fetchall()
     if connection.vendor == "mysql":  # where exact text is bytes
         found = [tuple(each.decode() if isinstance(each, bytes) else each for each in row) for row in found]
     return found
 
 
-_AT_ONCE = 1000
+_AT_ONCE, _PROBED = 1000, 20_000
 
 
 def _run(
@@ -405,9 +470,15 @@ def advance(model: ModelClass, highest: int, using: str) -> None:
 
 
 def insert_returning(
-    model: ModelClass, fields: Sequence[AnyField], rows: Sequence[Sequence[Any]], using: str, *, prepared: bool = False
+    model: ModelClass,
+    fields: Sequence[AnyField],
+    rows: Sequence[Sequence[Any]],
+    using: str,
+    *,
+    prepared: bool = False,
+    copy: bool = False,
 ) -> list[Any]:
-    """Insert *rows* of a table whose automatic primary key is not among *fields*; *prepared*: as the driver takes them.
+    """Insert *rows* of a table whose automatic primary key is not among *fields*; the options of :func:`insert_many`.
 
     Returns the new keys in the order of the rows.
     """
@@ -417,7 +488,7 @@ def insert_returning(
     numbers = allocate(model, len(rows), using)
     if numbers is not None:
         numbered = ((number, *row) for number, row in zip(numbers, rows, strict=True))
-        insert_many(model, [pk, *fields], numbered, using, prepared=prepared)
+        insert_many(model, [pk, *fields], numbered, using, prepared=prepared, copy=copy)
         return numbers
     # MariaDB: multi-row INSERT … RETURNING, as many rows as the driver takes. MySQL has no RETURNING: one by one.
     connection = connections[using]

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
-
-from django.db.models import QuerySet
 
 from synchro import serialize, tables
 from synchro.models import Action, ChangeLog, Version
@@ -57,23 +55,20 @@ def find(keys: Iterable[Key], using: str) -> dict[Key, Current]:
             found.update(_current(row) for row in tables.among(rows, _KEYS[1], part))
     for root, of_root in links.items():
         for part in serialize.chunks(list(of_root)):
-            rows = Version.objects.using(using).filter(root=root, pk_text__in=part)
+            rows = Version.objects.using(using).filter(root=root).order_by()
             named = {link for text in part for link in of_root[text]}
             # An object may have very many links. But a database may look for each of them at each of the objects.
-            few = len(part) * len(named) <= _LOOKUPS
+            few = len(part) * len(named) <= LOOKUPS
             rows = rows.filter(link__in=named) if few else rows.exclude(link="")
-            found.update((key, current) for key, current in _read(rows) if key in wanted)
+            of_part = map(_current, tables.among(rows.values_list(*_READ), _KEYS[1], part))
+            found.update((key, current) for key, current in of_part if key in wanted)
     return found
 
 
-_LOOKUPS = 20 * serialize.CHUNK
+LOOKUPS = 20 * serialize.CHUNK
 
 
 _READ = ("root", "pk_text", "link", "date", "node__ident", "deleted", "change_id", "seq")
-
-
-def _read(rows: QuerySet[Version]) -> Iterator[tuple[Key, Current]]:
-    return map(_current, rows.values_list(*_READ).iterator(chunk_size=serialize.CHUNK))
 
 
 def _current(row: Sequence[Any]) -> tuple[Key, Current]:
@@ -100,16 +95,22 @@ def find_pending(keys: Iterable[Key], own_ident: str, using: str) -> dict[Key, C
 def store(changed: Mapping[Key, Current], known: Iterable[Key], node_ids: Mapping[str, int], using: str) -> None:
     """Write *changed*; *known* are the keys that have a row already, *node_ids* the primary keys of the nodes by id."""
     present = set(known)
+    new: list[VersionRow] = []
+    others: list[VersionRow] = []
+    for key, (stamp, deleted, change_id, _) in changed.items():
+        row = (stamp.date, node_ids[stamp.node], deleted, change_id, None)
+        (others if key in present else new).append((key, row))
+    write(new, others, using)
 
-    def row(current: Current) -> tuple[int, int, bool, int | None, None]:
-        return current.stamp.date, node_ids[current.stamp.node], current.deleted, current.change_id, None
 
-    tables.insert_many(
-        Version, [*_KEYS, *_VALUES], ((*key, *row(cur)) for key, cur in changed.items() if key not in present), using
-    )
-    tables.update_many(
-        Version, _VALUES, _KEYS, ((*row(cur), *key) for key, cur in changed.items() if key in present), using
-    )
+VersionRow = tuple[tuple[str, str, str], tuple[int, int, bool, int | None, None]]
+"""A key; and the date, the node (its primary key), whether it is gone, the row of the log, and no position."""
+
+
+def write(new: Iterable[VersionRow], changed: Iterable[VersionRow], using: str, *, copy: bool = False) -> None:
+    """Write the rows of keys that have none yet, and of *changed* ones; *copy*: see ``tables.insert_many``."""
+    tables.insert_many(Version, [*_KEYS, *_VALUES], ((*key, *values) for key, values in new), using, copy=copy)
+    tables.update_many(Version, _VALUES, _KEYS, ((*values, *key) for key, values in changed), using)
 
 
 def forget(root: str, pk_texts: Iterable[str], using: str) -> None:

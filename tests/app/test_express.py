@@ -5,18 +5,20 @@ Set SYNCHRO_SLOW=1 for many more examples.
 
 import io
 from contextlib import contextmanager
+from decimal import Decimal
 from unittest import mock
 
 import orjson
 import pytest
 from django.apps import apps
-from django.db import connections, models
+from django.db import NotSupportedError, connections, models
 from django.db.models import QuerySet
+from django.test import override_settings
 from django.utils import timezone
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from synchro import changelog, express_writing, import_bundle, registry, serialize, taking
+from synchro import changelog, express_models, express_writing, import_bundle, registry, serialize, tables, taking
 from synchro.errors import SynchroError
 from synchro.models import ChangeLog
 from tests.app import deploy, simulation, test_replay_property, test_zoo_property
@@ -219,6 +221,80 @@ def test_what_the_planner_has_to_see(deed):
         country.save()
         carry("default", "hq")
         assert ways.planned == 1
+
+
+# What columns of the usual kinds are given in lines without tags: what fits, what does not, and other spellings.
+GIVEN = (
+    None, True, False, 0, 1, -1, 300, 2**15, -(2**31), 2**31, 2**53 + 1, 2**63 - 1, -(2**63), 0.0, 1.5, 1e300,
+    "", "a", "zażółć", "a" * 200, "a" * 5000, "a-b_c", "1", "2026-11-23", "20261123", "2026-W48-1", "2026-02-30",
+    "9999-12-31", "2026-1-3", "2026-11-23T10:11:12Z", "2026-11-23T10:11:12.000123Z", "2026-11-23T10:11:12.5Z",
+    "2026-11-23 10:11:12Z", "2026-11-23T10:11:12", "2026-11-23T10:11:12+02:00", "2026-11-23T10:11:12+00:00",
+    "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z", "1.50", "0.50", "-1.50", "-0.50", "-0.00", "007.10", "1.5",
+    "+1.50", "1e3", "NaN", "Infinity", "123456.78", "12345678901234567.89", "0.1234567890123456", " 1.50", "1.50\n",
+    "10:11:12", "1b4e28ba-2fa1-11d2-883f-0016d3cca427", [], ["a", 1, None], {}, {"a": {"b": [1.5, True, "ż"]}, "": ""},
+)  # fmt: skip
+
+
+def columns_of_every_kind():
+    return [
+        field
+        for model in sorted(registry.tracked(), key=lambda model: model._meta.label)
+        for field in model._meta.local_concrete_fields
+        if not field.is_relation and not field.primary_key
+    ]
+
+
+def taken(convert, value, using):
+    """What the driver is given, in the end; False where the value is refused."""
+    try:
+        found = convert(value)
+    except Exception:  # noqa: BLE001  whatever it is, the planner says so
+        return False
+    found = getattr(found, "obj", found)  # JSON for PostgreSQL
+    return repr(str(found) if isinstance(found, Decimal) and connections[using].vendor == "sqlite" else found)
+
+
+@pytest.mark.parametrize("zone", [True, False])
+def test_quick_converters_come_to_what_fields_come_to(zone):
+    quick = 0
+    with override_settings(USE_TZ=zone):
+        for field in columns_of_every_kind():
+            slowly = express_models.converter(field, "hq")
+            convert = express_models.quick_converter(field, slowly, "hq")
+            kind = express_models.taken_as(field, "hq")
+            quick += convert is not slowly or kind is not None
+            for value in GIVEN:
+                expected = taken(slowly, value, "hq")
+                assert taken(convert, value, "hq") == expected, (field, value)
+                if kind is not None and (value is None or type(value) is kind):
+                    assert repr(value) == expected, (field, value)
+    assert quick > 20
+
+
+def test_what_comes_with_a_tag_is_decoded():
+    values = ["$", "a", {"$x": 1}, {"a": {"$y": None}}, {"$$": "$"}, "\\u0000", {"u": "\\u0000"}]
+    for value in values:
+        Note.objects.create(char="c", text=value if isinstance(value, str) else "", data=value)
+    with both_ways() as ways, mock.patch.object(serialize, "CHUNK", 1):
+        carry("default", "hq")
+    assert ways.plain + ways.planned == len(values)
+    assert [each.data for each in at(Note)] == values
+
+
+def test_a_report_names_the_first_changes_and_counts_all():
+    for n in range(5):
+        Tag.objects.create(name=f"t{n}")
+    with mock.patch.object(taking, "DETAILS", 3), mock.patch.object(serialize, "CHUNK", 2):
+        report = carry("default", "hq")
+    assert (report.added, len(report.details)) == (5, 3)
+
+
+@pytest.mark.skipif(connections["hq"].vendor != "postgresql", reason="only PostgreSQL has COPY")
+def test_where_copy_is_refused_rows_are_inserted():
+    Tag.objects.create(name="a")
+    with mock.patch.object(tables, "_copy", side_effect=NotSupportedError("row security")):
+        assert carry("default", "hq").added == 1
+    assert [each.name for each in at(Tag)] == ["a"]
 
 
 def test_a_long_line_is_for_the_planner_and_not_its_whole_bundle():

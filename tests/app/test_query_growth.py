@@ -8,7 +8,7 @@ from django.db import connections
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from synchro import nodes, reset_synchro, retry_held, serialize, versions
+from synchro import nodes, reset_synchro, retry_held, serialize, tables, versions
 from synchro.models import ChangeLog, Held, Node, Version
 from synchro.resolving import Slot
 from synchro.seal import seal
@@ -119,11 +119,16 @@ def test_versions_of_links_are_read_without_the_other_links_of_their_object():
     node = Node.objects.create(ident="n-00000000", name="n")
     links = [Version(root="shop.person", pk_text="1", link=f"tags:{n}", date=n, node=node) for n in range(50)]
     Version.objects.bulk_create([*links, Version(root="shop.person", pk_text="1", date=99, node=node)])
-    read, real = [], versions._read
-    with mock.patch.object(versions, "_read", lambda rows: read.append(rows.count()) or real(rows)):
+    read, real = [], tables.among
+
+    def among(*args):
+        read.append(real(*args))
+        return read[-1]
+
+    with mock.patch.object(tables, "among", among):
         found = versions.find([Key("shop.person", "1"), Key("shop.person", "1", "tags:7")], "default")
     assert {key.link: current.stamp.date for key, current in found.items()} == {"": 99, "tags:7": 7}
-    assert read == [1]
+    assert [len(each) for each in read] == [1, 1]  # the object, the link
 
 
 def each_costs(prepare, *, at_most):
