@@ -192,7 +192,7 @@ def converter(field: AnyField, using: str) -> Convert:
 def quick_converter(field: AnyField, convert: Convert, using: str) -> Convert:  # noqa: PLR0911  (one kind each)
     """As *convert*, which is :func:`converter`'s, for values of a line in which no tag and no NUL is.
 
-    What most values are goes past the five calls a value that Django and *convert* make: a quarter of an import's time.
+    What most values are goes past the five calls a value that Django and *convert* make.
     """
     connection, kind = connections[using], values.converts_as(field)
     operations: Any = connection.ops
