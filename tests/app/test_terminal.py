@@ -326,7 +326,7 @@ def test_verbosity_0_leaves_what_went_well_unsaid(tmp_path):
     for command in (["synchro_scan"], ["synchro_prune"]):
         assert run(*command, verbosity=0) == ""
         assert run(*command) != ""
-    assert json.loads(run("synchro_export", "--json", "-o", path, "--to", "x", "--since", "0", verbosity=0))["records"]
+    assert json.loads(run("synchro_export", "--json", "-o", tmp_path / "x.zst", "--to", "x", "--since", "0", verbosity=0))["records"]
     assert "node" in run("synchro_status", verbosity=0)
 
 
