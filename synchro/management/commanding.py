@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from argparse import ArgumentParser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO
+from typing import Any, BinaryIO, TextIO
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser, DjangoHelpFormatter, OutputWrapper
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
@@ -39,7 +40,7 @@ class SpokenCommand(BaseCommand):
     _quiet = False
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, **{"stderr": _Voice(sys.stderr), **kwargs})
         self.help = str(self.help)
 
     def create_parser(self, prog_name: str, subcommand: str, **kwargs: Any) -> CommandParser:
@@ -107,32 +108,43 @@ def cleaned(text: str) -> str:
 
 
 class _Voice:
-    """Standard output, until it fails; ``trouble`` is how."""
+    """Standard output or error, until it fails; ``trouble`` is how. Python has ``None`` for one that is closed."""
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO | None) -> None:
         self._stream = stream
         self.trouble: OSError | None = None
 
     def write(self, text: str) -> None:
-        self._try(lambda: self._stream.write(text))
+        if self._stream is None:
+            self.trouble = OSError(errno.EBADF, os.strerror(errno.EBADF))
+        else:
+            self._try(self._stream, lambda stream: stream.write(text))
 
     def flush(self) -> None:
-        self._try(self._stream.flush)
+        if self._stream is not None:
+            self._try(self._stream, lambda stream: stream.flush())
 
     def isatty(self) -> bool:
-        return self._stream.isatty()
+        return self._stream is not None and self._stream.isatty()
 
-    def _try(self, act: Callable[[], object]) -> None:
+    def _try(self, stream: TextIO, act: Callable[[TextIO], object]) -> None:
         if self.trouble is not None:
             return
         try:
-            act()
+            act(stream)
         except OSError as error:
             self.trouble = error
             # What is buffered would be tried once more when Python ends.
             nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
+            os.dup2(nowhere, stream.fileno())
             os.close(nowhere)
+
+
+def bytes_of(stream: TextIO | None) -> BinaryIO:
+    """*stream* as one for bundles. Raises OSError where it is closed, for which Python has ``None``."""
+    if stream is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "-")
+    return stream.buffer
 
 
 def add_database(parser: ArgumentParser) -> None:

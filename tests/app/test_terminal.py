@@ -12,7 +12,8 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command, load_command_class
@@ -299,6 +300,50 @@ def test_ctrl_c_is_an_exit_status_and_a_sentence(name, monkeypatch, capsys):
         assert said.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("state", ["closed", "full"])
+@pytest.mark.parametrize("both", [False, True], ids=["output", "output and errors"])
+@pytest.mark.parametrize("name", COMMANDS)
+def test_output_that_cannot_be_written_is_an_exit_status(name, both, state, tmp_path, monkeypatch):
+    """What is done is done; nobody is shown a traceback, whose exit status would be 1."""
+    Tag.objects.create(name="x")
+    export_bundle(tmp_path / "b.jsonl.zst", using="default")
+    arguments = {
+        "conflicts": ["list"],
+        "export": ["--to", "hq", "-o", tmp_path / "again.jsonl.zst"],
+        "import": [tmp_path / "b.jsonl.zst", "--database=hq"],
+        "log": ["shop.tag", "x"],
+        "redate": ["--dry-run"],
+        "request": [Node.objects.get(own=True).ident, "--database=hq", "-o", tmp_path / "r.json"],
+        "triggers": ["check"],
+    }.get(name, [])
+    if name == "request":
+        import_bundle(tmp_path / "b.jsonl.zst", using="hq")
+    said = io.StringIO()
+    with ExitStack() as streams:
+        for stream in ("stdout", "stderr") if both else ("stdout",):
+            broken = None if state == "closed" else streams.enter_context(Path("/dev/full").open("w", buffering=1))
+            monkeypatch.setattr(sys, stream, broken)
+        if not both:
+            monkeypatch.setattr(sys, "stderr", said)
+        command = load_command_class("synchro", f"synchro_{name}")
+        with pytest.raises(SystemExit) as caught:
+            command.run_from_argv(["manage.py", f"synchro_{name}", "--skip-checks", *map(str, arguments)])
+    assert caught.value.code == 3
+    assert both or said.getvalue().count("It was done, but the output could not be written: ") == 1
+    if name == "export":
+        assert (tmp_path / "again.jsonl.zst").exists()
+        assert Destination.objects.get(name="hq").seq == 1
+
+
+@pytest.mark.parametrize(("command", "stream"), [("synchro_export -o -", "stdout"), ("synchro_import -", "stdin")])
+def test_a_closed_stream_for_a_bundle_is_told(command, stream, monkeypatch):
+    Tag.objects.create(name="x")
+    monkeypatch.setattr(sys, stream, None)
+    with pytest.raises(CommandError, match=r"^-: Bad file descriptor$"):
+        call_command(*command.split(), stderr=io.StringIO())
+    assert not Destination.objects.exists()
+
+
 def test_no_color_is_honoured(monkeypatch):
     """Django takes the colours from the terminal; here they are forced on, as --force-color would."""
     assert "\x1b[" in _coloured(force_color=True)
@@ -326,7 +371,9 @@ def test_verbosity_0_leaves_what_went_well_unsaid(tmp_path):
     for command in (["synchro_scan"], ["synchro_prune"]):
         assert run(*command, verbosity=0) == ""
         assert run(*command) != ""
-    assert json.loads(run("synchro_export", "--json", "-o", tmp_path / "x.zst", "--to", "x", "--since", "0", verbosity=0))["records"]
+    assert json.loads(
+        run("synchro_export", "--json", "-o", tmp_path / "c.jsonl.zst", "--to", "x", "--since", "0", verbosity=0)
+    )["records"]
     assert "node" in run("synchro_status", verbosity=0)
 
 

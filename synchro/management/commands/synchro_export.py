@@ -15,7 +15,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from synchro import handlers
 from synchro.exporting import DEFAULT_DESTINATION, ExportReport, export_bundle
-from synchro.management.commanding import SpokenCommand, add_database
+from synchro.management.commanding import SpokenCommand, add_database, bytes_of
 from synchro.requests import answer
 from synchro.scanning import scan
 from synchro.splitting import export_parts, parse_size
@@ -158,7 +158,7 @@ class Command(SpokenCommand):
             options, interrupted=_("Interrupted. No bundle was written and nothing was marked as exported.")
         ):
             found = 0
-            for report in self._reports(sys.stdout.buffer if to_stdout else options["output"], options):
+            for report in self._reports(bytes_of(sys.stdout) if to_stdout else options["output"], options):
                 found += 1
                 self._tell(report, talk, as_json=options["json"])
         if found and options["scan"] and options["verbosity"] and (repeated := handlers.repeated()):

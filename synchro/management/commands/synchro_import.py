@@ -19,7 +19,7 @@ from synchro.conf import POLICIES
 from synchro.drift import Difference
 from synchro.import_report import DETAILS, PREVIEWED
 from synchro.importing import ImportReport, PassedOver, import_bundles, retry_held
-from synchro.management.commanding import SpokenCommand, add_database, cleaned
+from synchro.management.commanding import SpokenCommand, add_database, bytes_of, cleaned
 from synchro.replaying import Until, parse_until, replay
 from synchro.restoring import told
 from synchro.seal import MICROSECONDS, tolerance
@@ -156,11 +156,11 @@ class Command(SpokenCommand):
         if options["until"] is not None:
             self._replay(options)
             return
-        sources = [sys.stdin.buffer if name == "-" else name for name in options["bundles"]]
         taken: list[str] = []
         interrupted = _("Interrupted. The bundle at hand was not taken; import it again.")
         before = [] if options["dry_run"] else taken
         with _telling_apart(before), self.working(options, interrupted=interrupted):
+            sources = [bytes_of(sys.stdin) if name == "-" else name for name in options["bundles"]]
             for report in import_bundles(
                 sources,
                 on_conflict=options["on_conflict"],
