@@ -107,7 +107,7 @@ class World:
         self.taken = []
         self.backups = set()
         self.remembered = set()
-        self.made_on = {}
+        self.made_on = set()
 
     @contextmanager
     def at(self, alias):
@@ -431,17 +431,16 @@ class World:
                 if record["type"] == "change" and record["action"] != "same":
                     node = record.get("origin", {"node": header["node"]["id"]})["node"]
                     changes[record["date"], node] = record
-        parents = dict(self.made_on)
-        for alias in self.nodes:
-            parents |= made_on(alias)
+        parents = defaultdict(set)  # a squash names an earlier version than the log of who made the change
+        for stamp, parent in self.made_on.union(*map(made_on, self.nodes)):
+            parents[stamp].add(parent)
 
         def with_ancestors(stamps):
             found, waiting = set(stamps), list(stamps)
             while waiting:
-                parent = parents.get(waiting.pop())
-                if parent is not None and parent not in found:
-                    found.add(parent)
-                    waiting.append(parent)
+                further = parents[waiting.pop()] - found
+                found |= further
+                waiting += further
             return found
 
         recorded = self.remembered.union(*map(self.recorded, self.nodes))
@@ -476,13 +475,15 @@ def noted(alias):
 
 
 def made_on(alias):
-    """What each change in the log of *alias* was made on, as far as it still says so."""
+    """What each change in the log of *alias* was made on, as far as it still says so: pairs of versions.
+
+    A fold of several changes is on the base of the first of them, so other logs may tell more.
+    """
     rows = ChangeLog.objects.using(alias).filter(base__isnull=False)
-    found = {}
-    # A fold of several changes is on the base of the first of them: the last of those that are known tells more.
-    for date, node, *base in rows.order_by("base").values_list("date", "origin__ident", "base", "base_node__ident"):
-        found[format_date(date), node] = (format_date(base[0]), base[1])
-    return found
+    return {
+        ((format_date(date), node), (format_date(base), base_node))
+        for date, node, base, base_node in rows.values_list("date", "origin__ident", "base", "base_node__ident")
+    }
 
 
 def left_behind(alias):

@@ -116,6 +116,11 @@ def test_schedules_that_went_wrong_once(schedule, topology):
             ],
             "topology": "pair",
         },
+        {  # What a squash folds names an earlier base than the log that it is made of.
+            "schedule": [("swap_tags", 27, 0, 35, 25), ("squash", 15, 42, 45, 39)],
+            "topology": "star",
+            "size": 3,
+        },
     ],
 )  # fmt: skip
 def test_worlds_that_went_wrong_once(world):
