@@ -22,6 +22,7 @@ NEEDED = [
     *(f"synchro/locale/{language}/LC_MESSAGES/django.mo" for language in LANGUAGES),
 ]
 TYPED = ROOT / "tests" / "typing" / "public_api.py"
+OF_A_PROJECT = ROOT / "tests" / "typing" / "of_a_project.py"
 
 
 def run(*command, **options):
@@ -114,3 +115,19 @@ def test_types_are_exported():
     needs("mypy", "test")
     environment = {**clean_environment(), "PYTHONPATH": str(ROOT)}
     run(sys.executable, "-m", "mypy", TYPED, cwd=ROOT, env=environment)
+
+
+@pytest.mark.slow
+def test_a_project_that_installed_the_wheel_passes_the_strictest_check(distributions, tmp_path):
+    """Of the installed package, not of the tree: mypy heeds types only where py.typed was installed, too."""
+    wheel, _ = distributions
+    venv.create(tmp_path / "venv", with_pip=True)
+    python = tmp_path / "venv" / "bin" / "python"
+    environment = {**clean_environment(), "PYTHONNOUSERSITE": "1"}
+    run(python, "-m", "pip", "install", "-q", wheel, "mypy", "django-stubs", env=environment)
+    shutil.copy(OF_A_PROJECT, tmp_path)
+    run(python, "-m", "mypy", "--strict", OF_A_PROJECT.name, cwd=tmp_path, env=environment)
+    wrong = tmp_path / "wrong.py"
+    wrong.write_text('from synchro import export_bundle\n\nexport_bundle(since="1")\n')
+    with pytest.raises(AssertionError, match="arg-type"):
+        run(python, "-m", "mypy", "--strict", wrong.name, cwd=tmp_path, env=environment)

@@ -119,3 +119,9 @@ def test_its_links_lead_somewhere():
             for title in re.findall(r"^#+ (.*)$", target, re.MULTILINE)
         }
         assert set(re.findall(rf"\]\({re.escape(page)}#([^)]*)\)", text)) <= anchors
+
+
+def test_its_contents_name_every_chapter():
+    titles = re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
+    contents = TEXT.partition("\n## ")[0]
+    assert [title for title in titles if f"[{title}](#" not in contents] == []

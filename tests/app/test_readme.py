@@ -17,11 +17,12 @@ import pytest
 from django.core.management import CommandError, get_commands, load_command_class
 from django.db import connections
 from django.db.models.signals import post_save
+from django.dispatch import Signal
 from django.test.utils import isolate_apps
 
 import synchro
 from changelog_format.__main__ import _parser as format_parser
-from synchro import embedded, export_bundle, upcasting
+from synchro import embedded, export_bundle, signals, upcasting
 from synchro.models import options as operator_options
 from synchro.settingchecks import known_settings
 from synchro.signals import bundle_imported
@@ -212,6 +213,13 @@ def test_every_setting_is_documented(name):
 @pytest.mark.parametrize("name", synchro.__all__)
 def test_every_public_name_is_documented(name):
     assert f"`{name}" in README
+
+
+def test_every_signal_is_documented():
+    names = [name for name, value in vars(signals).items() if isinstance(value, Signal)]
+    assert {"bundle_exported", "bundle_imported"} <= set(names)
+    extending = README.partition("\n## Extending\n")[2].partition("\n## ")[0]
+    assert [name for name in names if name not in extending] == []
 
 
 def test_every_documented_setting_is_there():
