@@ -184,6 +184,8 @@ class Taking:
             self._held_before = {(each.stamp.node, each.origin_seq) for each in recorder.held_changes()}
         express = self._express(planner, node)
         for chunk in self._chunks():
+            if recorder.noted:
+                express = None  # it does not see that a later change has what was lacking
             if express is not None and self._take_plain(chunk, express, planner, recorder, checkpoints):
                 continue
             self._take_batch(self._unknown(chunk, checkpoints), planner, recorder)

@@ -316,3 +316,24 @@ def test_histories_and_conflicts_say_that_a_field_was_not_told(capsys):
     told = capsys.readouterr().out
     assert 'text: "" here, not told incoming' in told
     assert 'char: "ship" here, "office" incoming' in told
+
+
+@pytest.mark.parametrize("express", [True, False])
+def test_a_later_value_of_the_same_bundle_ends_the_waiting(express, monkeypatch):
+    monkeypatch.setattr("synchro.taking.EXPRESS", express)
+    monkeypatch.setattr("synchro.serialize.CHUNK", 1)  # the later change is plain, and in a chunk of its own
+    note = at(Note, "default").create(char="x", text="first")
+    write("default", to="elsewhere")
+    note.text = "second"
+    note.save(using="default")
+    data, _report = write("default", to="hq")
+
+    def withhold(_header, found):
+        first, second = found
+        del first["fields"]["text"]
+        first["withheld"] = ["text"]
+        assert second["fields"]["text"] == "second"
+
+    take(forged(data, withhold), "hq")
+    assert at(Note, "hq").get().text == "second"
+    assert not Unseen.objects.using("hq").exists()
