@@ -33,6 +33,15 @@ exit status: 0 the bundle is in order (info: its header is); 1 it is refused; 2 
 the file is missing or cannot be read, the output cannot be written, or there is not enough memory; 4 (diff) A and B are
 in order, and differ.
 """
+_EXAMPLES = {
+    "info": "info office-7f3a9c21-000001-000003.jsonl.zst",
+    "verify": "verify /media/stick --trusted trusted.txt",
+    "cat": "cat --csv --squash --until 2026-11-23 /archive",
+    "diff": "diff --model shop.city /archive /media",
+    "stats": "stats --json /media/stick",
+    "keygen": "keygen /etc/synchro/office.key",
+    "sign": "sign --key office.key -o signed.zst plain.zst",
+}
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -114,7 +123,18 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("paths", nargs="+", metavar="FILE", help="bundles, folders of bundles, - for standard input")
     _add_json(command)
     add_commands(commands, say, _STATUS)
+    for name, command in commands.choices.items():
+        command.formatter_class = _Paragraphs
+        command.epilog = f"example: changelog-format {_EXAMPLES[name]}\n\n{_STATUS}"
     return parser
+
+
+class _Paragraphs(argparse.HelpFormatter):
+    """Fills each paragraph by itself, where argparse makes one of all."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        fill = super()._fill_text
+        return "\n\n".join(fill(paragraph, width, indent) for paragraph in text.split("\n\n"))
 
 
 def _add_limits(command: argparse.ArgumentParser) -> None:

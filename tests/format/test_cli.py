@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from changelog_format import NodeInfo
-from changelog_format.__main__ import main
+from changelog_format.__main__ import _parser, main
 from tests.format.samples import ROOT, VECTORS, bundle, change, header
 
 GOOD = str(VECTORS / "good" / "actions.jsonl.zst")
@@ -79,6 +80,14 @@ def test_help():
         text = run(command.decode(), "--help").stdout
         for words in (b"--max-line", b"--max-size", b"--max-records", b"--max-values", b"exit status: 0"):
             assert words in text
+
+
+@pytest.mark.parametrize("command", ["info", "verify", "cat", "diff", "stats", "keygen", "sign"])
+def test_help_has_an_example_that_is_understood(command):
+    shown = run(command, "--help", env={**os.environ, "COLUMNS": "80"}).stdout.decode()
+    (example,) = re.findall(r"^example: changelog-format (.*)$", shown, re.MULTILINE)
+    assert example.split()[0] == command
+    assert _parser().parse_args(example.split())
 
 
 def test_a_broken_pipe_is_quiet(tmp_path):
