@@ -7,7 +7,7 @@ a conflict where one side did not know of the other.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -136,6 +136,7 @@ class Completing:
             return False
         log = logs({row.place}, using)[row.place]
         state = state_of(row, using)
+        recorded = Conflict.objects.using(using).filter(change_id=row.pk).exists()
         taken: set[str] = set()
         unaware: list[tuple[bool, Row]] = []
         for name in names:
@@ -145,8 +146,9 @@ class Completing:
             later = newest is not None and newest.stamp > row.stamp
             if state is not None and not later:
                 taken.add(name)
-            if state is not None and newest is not None and newest.seq > since and self._unaware(newest, row):
-                unaware.append((later, newest))
+            if state is not None:
+                others = self._unaware(row, log, name, since, recorded=recorded)
+                unaware += ((each.stamp > row.stamp, each) for each in others)
             latest = row.stamp if newest is None else max(row.stamp, newest.stamp)
             ended = [mark.pk for mark in of_field if mark.row.stamp <= latest or mark.row.made_on == row.stamp]
             Unseen.objects.using(using).filter(pk__in=ended).delete()
@@ -160,15 +162,25 @@ class Completing:
         # Others may have got the change from here as it was.
         return bool(filled) or not names <= max(log, key=lambda each: each.stamp, default=row).carried().keys()
 
-    def _unaware(self, newest: Row, row: Row) -> bool:
-        """Whether *newest* gave the field its value without knowing what *row* says of it."""
-        if newest.origin == row.origin:
-            return False
-        if newest.origin in nodes.own_idents(self._using):
-            return True
-        ancestry, key = Ancestry(self._using), Key(row.root, row.pk_text)
-        ancestry.load([(key, min(row.stamp, newest.stamp))])
-        return not ancestry.made_upon(key, max(row.stamp, newest.stamp), min(row.stamp, newest.stamp))
+    def _unaware(self, row: Row, log: Sequence[Row], name: str, since: int, *, recorded: bool) -> Iterator[Row]:
+        """Which gave the field *name* its value without knowing what *row* says of it, nor that of them.
+
+        Of the newest one, and of the newest one that was made here while the value was waited for, from position
+        *since* on. What was here before was compared with the rest of the change when that came; *recorded*: it is in a
+        conflict already.
+        """
+        own = nodes.own_idents(self._using)
+        here = [each for each in log if each.seq > since and each.origin in own]
+        for newest in {newest_of(log, name, but=row.pk), newest_of(here, name, but=row.pk)}:
+            if newest is None or newest.origin == row.origin or (newest.seq <= since and recorded):
+                continue
+            if newest.seq > since and newest.origin in own:
+                yield newest
+                continue
+            ancestry, key = Ancestry(self._using), Key(row.root, row.pk_text)
+            ancestry.load([(key, min(row.stamp, newest.stamp))])
+            if not ancestry.made_upon(key, max(row.stamp, newest.stamp), min(row.stamp, newest.stamp)):
+                yield newest
 
     def _write(self, change: Incoming, names: set[str], done: Plan) -> None:
         if not names:

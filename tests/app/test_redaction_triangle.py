@@ -337,3 +337,27 @@ def test_a_later_value_of_the_same_bundle_ends_the_waiting(express, monkeypatch)
     take(forged(data, withhold), "hq")
     assert at(Note, "hq").get().text == "second"
     assert not Unseen.objects.using("hq").exists()
+
+
+@pytest.mark.parametrize("born", [("default", "hq"), ("hq", "default"), ("default", "ship", "hq")])
+@pytest.mark.parametrize("edited", [None, "hq", "default"])
+@pytest.mark.parametrize("mode", ["history", "squash"])
+def test_what_two_entered_for_one_object_is_recorded_though_the_ship_brought_it_first(born, edited, mode, monkeypatch):
+    monkeypatch.setitem(REDACT, "ship", {"shop.country": {"name": WITHHELD}})
+    for alias in born:
+        at(Country, alias).create(code="PL", name=f"by {NAMES[alias]}")
+    for source, target in (("default", "ship"), ("ship", "hq"), ("hq", "ship"), ("ship", "default")):
+        carry(source, target, mode=mode)
+    if edited:
+        country = at(Country, edited).get()
+        country.name = "edited"
+        country.save(using=edited)
+    everywhere()
+    everywhere()
+    names = {at(Country, alias).get().name for alias in ("default", "hq")}
+    assert len(names) == 1, names
+    sides = str([list(Conflict.objects.using(a).values_list("local", "incoming")) for a in ("default", "hq")])
+    given = {"by office", "by hq"} if not edited else {"edited", {"hq": "by office", "default": "by hq"}[edited]}
+    assert not [each for each in given - names if each not in sides], sides
+    assert not Unseen.objects.using("default").exists()
+    assert not Unseen.objects.using("hq").exists()
