@@ -573,8 +573,12 @@ class Taking:
         self._plan = None
         plan = planner.plan(batch, promise=promise, last=last, revive=revive)
         folded: list[Outcome] = []
+        gone: set[tuple[str, str]] = set()
         while plan.folds:  # what is one object is made one first; then there may be nothing else to decide
             outcome = recorder.merger().carry_out(plan.folds)
+            if not gone.isdisjoint(outcome.moved):  # what is gone cannot go again: there is no end to it
+                raise HoldError(reasons.KEY_TAKEN())
+            gone.update(outcome.moved)
             folded.append(outcome)
             planner.forget()
             plan = planner.plan(batch, promise=promise, last=last, revive=revive)
