@@ -24,10 +24,15 @@ State = dict[str, Any]
 
 
 class _Logged(NamedTuple):
-    """A version of an object: what it was made on, and its values (foreign keys as texts of primary keys)."""
+    """A version of an object: what it was made on, and its values (foreign keys as texts of primary keys).
+
+    ``older``: its maker had an older version of the model, so that it may have known nothing of fields that it lacks.
+    Not so where something was withheld on the way.
+    """
 
     base: Stamp | None
     state: State
+    older: bool
 
 
 class Histories:
@@ -60,10 +65,14 @@ class Histories:
 
     def _remember(self, root: str, rows: list[tuple[Any, ...]]) -> None:
         states = logged_states([(row[0], *row[6:]) for row in rows], self._own, self._using, lifted=True)
-        for (_, text, date, node, base, base_node, *_), state in zip(rows, states, strict=True):
-            if state is not None:
-                made_on = None if base is None else Stamp(base, base_node)
-                self._of[root, text][Stamp(date, node)] = _Logged(made_on, state)
+        for row, state in zip(rows, states, strict=True):
+            label, text, date, node, base, base_node, imported, payload, version = row
+            model = registry.by_label(label)
+            if state is None or model is None:
+                continue
+            made_on = None if base is None else Stamp(base, base_node)
+            older = version < registry.spec(model).version and not (imported and orjson.loads(payload).get("withheld"))
+            self._of[root, text][Stamp(date, node)] = _Logged(made_on, state, older)
 
     def _remember_merged(self, root: str, texts: set[str]) -> None:
         """What was combined at earlier imports: a change names only one version that it was made on."""
@@ -78,7 +87,8 @@ class Histories:
         """*change*, which is not in the log yet, is a version of *slot*."""
         versions = self._of.get((spec.root_label, slot.log_text))
         if versions is not None:
-            versions[change.stamp] = _Logged(change.base, comparable(spec, given))
+            older = change.arrived_version < spec.version and not getattr(change.arrived, "withheld", ())
+            versions[change.stamp] = _Logged(change.base, comparable(spec, given), older)
 
     def merged(self, spec: ModelSpec, slot: Slot, stamp: Stamp) -> None:
         """What is here has the changes of the version *stamp*, too."""
@@ -116,7 +126,7 @@ class Histories:
         """
         versions = self._of.get((spec.root_label, slot.log_text), {})
         here = None if slot.stamp is None else versions.get(slot.stamp)
-        if here is None or slot.state is None:
+        if here is None or not here.older or slot.state is None:
             return {}
         mine, theirs = comparable(spec, slot.state), comparable(spec, given)
         return {

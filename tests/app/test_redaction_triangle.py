@@ -8,7 +8,7 @@ from synchro import WITHHELD, reset_synchro, scan
 from synchro.models import ChangeLog, Conflict, Unseen
 from synchro.pruning import prune
 from synchro.timeline import from_log
-from tests.app.deploy import at, forged, take, write
+from tests.app.deploy import at, forged, rolled_back, take, write
 from tests.project.shop.models import City, Country, Note, Person
 
 pytestmark = pytest.mark.django_db(databases=["default", "hq", "ship"])
@@ -361,3 +361,34 @@ def test_what_two_entered_for_one_object_is_recorded_though_the_ship_brought_it_
     assert not [each for each in given - names if each not in sides], sides
     assert not Unseen.objects.using("default").exists()
     assert not Unseen.objects.using("hq").exists()
+
+
+def test_what_was_withheld_on_the_way_is_not_taken_from_an_earlier_change_that_lost():
+    at(Note, "default").create(char="x", text="old")
+    everywhere()
+    with rolled_back("default"):
+        note = at(Note, "default").get()
+        note.char, note.text = "c", "by the clinic"
+        note.save(using="default")
+        data, _report = write("default", to="elsewhere")
+
+    def by_the_clinic(header, found):
+        header["node"] = {"id": "clinic-11aa22bb", "name": "clinic"}
+        header["range"] = {"from": {"seq": 0, "date": None}, "to": {"seq": 1, "date": found[-1]["date"]}}
+        header["acks"], header["previous"] = {}, None
+        return [{**found[-1], "seq": 1}]
+
+    clinic = forged(data, by_the_clinic)
+    note = at(Note, "default").get()
+    note.char, note.text = "o", SECRET
+    note.save(using="default")
+    carry("default", "ship")
+    carry("ship", "hq")
+    assert at(Note, "hq").get().text == "old"
+    with override_settings(SYNCHRO_REDACT=REDACT):
+        assert take(clinic, "hq", on_conflict="merge").conflicts == 1  # both changed char: the later one wins
+    assert at(Note, "hq").get().char == "o"
+    assert not ChangeLog.objects.using("hq").filter(imported=False).exists()  # nobody at hq has said anything
+    carry("default", "hq")
+    assert texts() == [SECRET, SECRET]
+    assert "by the clinic" in str(list(Conflict.objects.using("hq").values_list("incoming")))
